@@ -1,0 +1,4 @@
+// The exceptions of the C++ core are part of its public header.
+#pragma once
+
+#include "din_infer/din_infer.hpp"  // IWYU pragma: export

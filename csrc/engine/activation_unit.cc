@@ -1,0 +1,161 @@
+#include "engine/activation_unit.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace din_infer {
+namespace {
+
+using kernels::kBlock;
+using kernels::Kernels;
+
+// Scratch of Pool: scores [kBlock], a block's interest [dim], and from here on, aligned, the layers'.
+int64_t LayerScratchAt(int64_t dim) { return (kBlock + dim + 15) / 16 * 16; }
+
+int64_t FirstUnits(const UnitSemantics& semantics) { return semantics.hidden.empty() ? 1 : semantics.hidden.front(); }
+
+// Columns of panels, as pack_weights orders the elements of a [in, units] matrix: element p is (input[p], unit[p]).
+struct PanelOrder {
+  PanelOrder(int64_t in, int64_t units) : input(static_cast<size_t>(in * units)), unit(input.size()) {
+    std::vector<float> index(input.size()), packed(input.size());
+    const auto pack = [&](std::vector<int64_t>& order, auto value) {
+      for (int64_t u = 0; u < units; ++u) {
+        for (int64_t i = 0; i < in; ++i) index[static_cast<size_t>(u * in + i)] = static_cast<float>(value(i, u));
+      }
+      Kernels().pack_weights(index.data(), in, in, units, packed.data());
+      std::copy(packed.begin(), packed.end(), order.begin());
+    };
+    pack(input, [](int64_t i, int64_t) { return i; });
+    pack(unit, [](int64_t, int64_t u) { return u; });
+  }
+
+  std::vector<int64_t> input, unit;
+};
+
+// Rows of the affine map q -> folded query: x = [k, q, vec(k (x) q)], so row p = (i, h) of W is Wo[h, i * D + .] and the
+// constant Wk[h, i]; the biases' rows are Wq[h, .] and b1[h].
+PackedAffine OuterFold(int64_t dim, int64_t units, int64_t bias_at, const float* w, const float* b) {
+  const int64_t in = 2 * dim + dim * dim;
+  const int64_t size = bias_at + WholeTiles(units);
+  FloatBuffer rows(static_cast<size_t>(size * dim)), constant(static_cast<size_t>(size));
+  const PanelOrder order(dim, units);
+  for (size_t p = 0; p < order.input.size(); ++p) {
+    const float* unit = w + order.unit[p] * in;
+    constant[p] = unit[order.input[p]];
+    const float* product = unit + 2 * dim + order.input[p] * dim;
+    std::copy(product, product + dim, rows.begin() + static_cast<int64_t>(p) * dim);
+  }
+  for (int64_t h = 0; h < units; ++h) {
+    constant[static_cast<size_t>(bias_at + h)] = b[h];
+    std::copy(w + h * in + dim, w + h * in + 2 * dim, rows.begin() + (bias_at + h) * dim);
+  }
+  return PackedAffine(dim, size, rows.data(), dim, constant.data());
+}
+
+// x = [q, k, q - k, q * k]: the biases are b1 + (Wq + W(q-k)) q.
+PackedAffine HadamardBiases(int64_t dim, int64_t units, const float* w, const float* b) {
+  FloatBuffer rows(static_cast<size_t>(units * dim));
+  for (int64_t h = 0; h < units; ++h) {
+    const float* unit = w + h * 4 * dim;
+    for (int64_t j = 0; j < dim; ++j) rows[static_cast<size_t>(h * dim + j)] = unit[j] + unit[2 * dim + j];
+  }
+  return PackedAffine(dim, units, rows.data(), dim, b);
+}
+
+}  // namespace
+
+// The declared scale multiplies the weight a, so it goes into the output layer.
+struct ActivationUnit::Scaled {
+  Scaled(const UnitSemantics& semantics, int64_t dim, const LayerParameters& unscaled) : parameters(unscaled) {
+    const int64_t in = semantics.hidden.empty() ? semantics.InputWidth(dim) : semantics.hidden.back();
+    weights.assign(unscaled.weights.back(), unscaled.weights.back() + in);
+    bias = *unscaled.biases.back();
+    if (semantics.scale.has_value()) {
+      for (float& w : weights) w *= *semantics.scale;
+      bias *= *semantics.scale;
+    }
+    parameters.weights.back() = weights.data();
+    parameters.biases.back() = &bias;
+  }
+  Scaled(const Scaled&) = delete;
+  Scaled& operator=(const Scaled&) = delete;
+
+  LayerParameters parameters;
+  std::vector<float> weights;
+  float bias;
+};
+
+ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters)
+    : ActivationUnit(semantics, dim, Scaled(semantics, dim, parameters)) {}
+
+ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled)
+    : dim_(dim),
+      units_(FirstUnits(semantics)),
+      softmax_(semantics.softmax),
+      bias_at_(WholeTiles(dim * units_)),
+      interaction_(semantics.interaction),
+      layers_(semantics, scaled.parameters),
+      fold_(interaction_ == Interaction::kOuter
+                ? OuterFold(dim, units_, bias_at_, scaled.parameters.weights[0], scaled.parameters.biases[0])
+                : HadamardBiases(dim, units_, scaled.parameters.weights[0], scaled.parameters.biases[0])) {
+  if (interaction_ == Interaction::kOuter) return;
+  const float* w = scaled.parameters.weights[0];
+  const int64_t in = 4 * dim;
+  FloatBuffer differences(static_cast<size_t>(units_ * dim));
+  for (int64_t h = 0; h < units_; ++h) {
+    for (int64_t i = 0; i < dim; ++i) {
+      differences[static_cast<size_t>(h * dim + i)] = w[h * in + dim + i] - w[h * in + 2 * dim + i];
+    }
+  }
+  constant_.resize(differences.size());
+  scaled_.resize(differences.size());
+  Kernels().pack_weights(differences.data(), dim, dim, units_, constant_.data());
+  Kernels().pack_weights(w + 3 * dim, in, dim, units_, scaled_.data());
+}
+
+size_t ActivationUnit::scratch() const {
+  const size_t fold = static_cast<size_t>(8 * dim_);
+  const size_t pool = layers_.scratch() + static_cast<size_t>(LayerScratchAt(dim_));
+  return std::max(fold, pool);
+}
+
+size_t ActivationUnit::bytes() const {
+  return layers_.bytes() + fold_.bytes() + (constant_.size() + scaled_.size()) * sizeof(float);
+}
+
+void ActivationUnit::Fold(const float* queries, int64_t stride, int64_t count, float* folded, float* scratch) const {
+  if (interaction_ == Interaction::kOuter) {
+    Kernels().affine(fold_.view(), queries, stride, count, folded, folded_size(), scratch);
+    return;
+  }
+  Kernels().affine(fold_.view(), queries, stride, count, folded + bias_at_, folded_size(), scratch);
+  for (int64_t q = 0; q < count; ++q) {
+    Kernels().scale_panels(dim_, units_, constant_.data(), scaled_.data(), queries + q * stride,
+                           folded + q * folded_size());
+  }
+}
+
+void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
+  const kernels::KernelTable& kernel = Kernels();
+  float* scores = scratch;
+  float* block_interest = scores + kBlock;
+  float* layer_scratch = scratch + LayerScratchAt(dim_);
+  kernels::Partial total{-INFINITY, 0};
+  std::fill(interest, interest + dim_, 0.0f);
+  for (int64_t begin = 0; begin < keys.count; begin += kBlock) {
+    const int64_t count = std::min(kBlock, keys.count - begin);
+    const float* tiles = keys.tiles + begin * dim_;
+    for (int64_t t = 0; t < count; t += kernel.tile) {
+      kernel.run_layers(layers_.view(), dim_, folded, folded + bias_at_, tiles + t * dim_,
+                        std::min(kernel.tile, count - t), layer_scratch, scores + t);
+    }
+    const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
+    const kernels::Partial partial = kernel.pool(tiles, dim_, count, counts, softmax_, scores, block_interest);
+    kernel.merge(dim_, softmax_, partial, block_interest, &total, interest);
+  }
+  if (softmax_ && keys.count > 0) {
+    for (int64_t i = 0; i < dim_; ++i) interest[i] /= total.sum;
+  }
+}
+
+}  // namespace din_infer

@@ -1,0 +1,46 @@
+// The activation unit: weighs a history's keys by a query and adds them up, in one pass over tiles of keys.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/layers.hpp"
+
+namespace din_infer {
+
+// A history's distinct keys in tiles, packed once per request for all its candidates.
+struct PackedKeys {
+  const float* tiles = nullptr;
+  int64_t count = 0;
+  const float* counts = nullptr;  // [count], how often each key occurs; null: once
+};
+
+class ActivationUnit {
+ public:
+  ActivationUnit(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters);
+
+  int64_t dim() const { return dim_; }
+  int64_t folded_size() const { return bias_at_ + WholeTiles(units_); }  // floats of one folded query
+  size_t scratch() const;                                                // floats, for Fold and for Pool
+  size_t bytes() const;
+
+  // Specialises the first layer to each of `count` queries [count, dim], rows `stride` apart: folded [count, folded_size].
+  void Fold(const float* queries, int64_t stride, int64_t count, float* folded, float* scratch) const;
+
+  // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.
+  void Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const;
+
+ private:
+  struct Scaled;
+  ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled);
+
+  int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
+  bool softmax_;
+  int64_t bias_at_;  // place of the biases in a folded query
+  Interaction interaction_;
+  PackedLayers layers_;
+  PackedAffine fold_;                 // outer: the whole folded query; hadamard: its biases
+  FloatBuffer constant_, scaled_;     // hadamard: A = constant + q_i scaled, in panels
+};
+
+}  // namespace din_infer

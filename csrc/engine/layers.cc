@@ -1,0 +1,73 @@
+#include "engine/layers.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace din_infer {
+
+using kernels::Kernels;
+
+int64_t WholeTiles(int64_t columns) { return (columns + Kernels().tile - 1) / Kernels().tile * Kernels().tile; }
+
+void PackTiles(const float* rows, int64_t stride, int64_t count, int64_t dim, float* tiles) {
+  const int64_t tile = Kernels().tile;
+  for (int64_t first = 0; first < count; first += tile, tiles += dim * tile) {
+    const int64_t columns = std::min(tile, count - first);
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t i = 0; i < dim; ++i) tiles[i * tile + c] = rows[(first + c) * stride + i];
+    }
+    for (int64_t i = 0; i < dim; ++i) std::fill(tiles + i * tile + columns, tiles + (i + 1) * tile, 0.0f);
+  }
+}
+
+PackedAffine::PackedAffine(int64_t in, int64_t width, const float* weights, int64_t row_stride, const float* constant)
+    : constant_(static_cast<size_t>(WholeTiles(width))), linear_(static_cast<size_t>(in * WholeTiles(width))) {
+  std::copy(constant, constant + width, constant_.begin());
+  PackTiles(weights, row_stride, width, in, linear_.data());
+  view_ = {in, WholeTiles(width), constant_.data(), linear_.data()};
+}
+
+PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameters& parameters) {
+  const size_t count = semantics.hidden.size();
+  for (size_t l = 0; l < count; ++l) {
+    kernels::Layer layer;
+    layer.in = l == 0 ? 0 : semantics.hidden[l - 1];  // the first layer's is the caller's
+    layer.out = semantics.hidden[l];
+    layer.activation = semantics.activation;
+    if (l > 0) {
+      FloatBuffer& packed = storage_.emplace_back(static_cast<size_t>(layer.in * layer.out));
+      Kernels().pack_weights(parameters.weights[l], layer.in, layer.in, layer.out, packed.data());
+      layer.weights = packed.data();
+      layer.bias = Keep(parameters.biases[l], layer.out);
+    }
+    if (semantics.HasAlpha()) layer.alpha = Keep(parameters.alpha[l], layer.out);
+    if (semantics.activation == Activation::kDice) {
+      layer.mean = Keep(parameters.mean[l], layer.out);
+      FloatBuffer& inv_std = storage_.emplace_back(static_cast<size_t>(layer.out));
+      for (size_t u = 0; u < inv_std.size(); ++u) {
+        inv_std[u] = static_cast<float>(1 / std::sqrt(static_cast<double>(parameters.var[l][u]) + parameters.eps[l]));
+      }
+      layer.inv_std = inv_std.data();
+    }
+    view_.widest = std::max(view_.widest, layer.out);
+    hidden_.push_back(layer);
+  }
+  view_.hidden = hidden_.data();
+  view_.count = static_cast<int64_t>(count);
+  if (count > 0) {
+    view_.weights = Keep(parameters.weights[count], semantics.hidden.back());
+    view_.bias = Keep(parameters.biases[count], 1);
+  }
+}
+
+const float* PackedLayers::Keep(const float* values, int64_t n) {
+  return storage_.emplace_back(values, values + n).data();
+}
+
+size_t PackedLayers::bytes() const {
+  size_t floats = 0;
+  for (const FloatBuffer& buffer : storage_) floats += buffer.size();
+  return floats * sizeof(float);
+}
+
+}  // namespace din_infer

@@ -1,0 +1,59 @@
+// Weights in the form that the kernels read, owned.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/buffer.hpp"
+#include "base/semantics.hpp"
+#include "kernels/kernels.hpp"
+
+namespace din_infer {
+
+// Parameters of hidden layers and their linear output, as torch.nn.Linear has them; shapes follow from LayerSemantics.
+struct LayerParameters {
+  std::vector<const float*> weights, biases;    // [out, in] and [out], the last for the output: [1, in] and [1]
+  std::vector<const float*> alpha, mean, var;   // [out] per hidden layer, null where the activation has none
+  std::vector<float> eps;                       // per hidden layer
+};
+
+// Rows rounded up to whole tiles.
+int64_t WholeTiles(int64_t columns);
+
+// [count, dim] rows, `stride` apart, into tiles [count / tile][dim][tile]; columns past the last row become zero.
+void PackTiles(const float* rows, int64_t stride, int64_t count, int64_t dim, float* tiles);
+
+// y = constant + W x.
+class PackedAffine {
+ public:
+  // weights [width, in], rows `row_stride` floats apart; constant [width].
+  PackedAffine(int64_t in, int64_t width, const float* weights, int64_t row_stride, const float* constant);
+  PackedAffine(PackedAffine&&) = default;
+
+  const kernels::Affine& view() const { return view_; }
+  size_t bytes() const { return (constant_.size() + linear_.size()) * sizeof(float); }
+
+ private:
+  FloatBuffer constant_, linear_;
+  kernels::Affine view_;
+};
+
+// All layers but the first one's weights and bias, which the activation unit has per candidate and the tower per request.
+class PackedLayers {
+ public:
+  PackedLayers(const LayerSemantics& semantics, const LayerParameters& parameters);
+  PackedLayers(PackedLayers&&) = default;  // view_ points into what is moved along; a copy's would not
+
+  const kernels::Layers& view() const { return view_; }
+  size_t scratch() const { return static_cast<size_t>(2 * view_.widest * kernels::Kernels().tile); }  // floats
+  size_t bytes() const;
+
+ private:
+  const float* Keep(const float* values, int64_t n);
+
+  std::vector<FloatBuffer> storage_;
+  std::vector<kernels::Layer> hidden_;
+  kernels::Layers view_;
+};
+
+}  // namespace din_infer

@@ -1,0 +1,113 @@
+#include "engine/model.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace din_infer {
+namespace {
+
+const Parameter& Get(const ModelFile& file, const std::string& name) {
+  const auto found = file.parameters.find(name);
+  if (found == file.parameters.end()) throw ModelFileError("expected a parameter " + name + ", got none");
+  return found->second;
+}
+
+LayerParameters GetLayers(const ModelFile& file, const std::string& prefix, const LayerSemantics& semantics) {
+  LayerParameters layers;
+  for (size_t l = 0; l <= semantics.hidden.size(); ++l) {
+    const std::string index = std::to_string(l);
+    layers.weights.push_back(Get(file, prefix + ".weights." + index).data);
+    layers.biases.push_back(Get(file, prefix + ".biases." + index).data);
+    if (l == semantics.hidden.size()) break;
+    const auto optional = [&](const char* name, bool present) {
+      return present ? Get(file, prefix + ".activation." + index + "." + name).data : nullptr;
+    };
+    const bool dice = semantics.activation == Activation::kDice;
+    layers.alpha.push_back(optional("alpha", semantics.HasAlpha()));
+    layers.mean.push_back(optional("mean", dice));
+    layers.var.push_back(optional("var", dice));
+    layers.eps.push_back(semantics.eps);
+  }
+  return layers;
+}
+
+// A dense feature of a history has the statistics of the candidate's feature of that name, where there is one.
+GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows, const Group& group) {
+  GroupEmbedding embedding;
+  const auto& shared = file.schema.candidate.features;
+  for (const Feature& feature : group.features) {
+    if (feature.table == kDense) {
+      const bool of_candidate = std::any_of(shared.begin(), shared.end(),
+                                            [&](const Feature& other) { return other.name == feature.name; });
+      const bool history = group.name != "user" && group.name != "context";
+      const std::string owner = history && of_candidate ? "candidate" : group.name;
+      const std::string name = "dense." + owner + "." + feature.name;
+      embedding.Add(FeatureEmbedding::Dense(*Get(file, name + ".mean").data, *Get(file, name + ".std").data));
+      continue;
+    }
+    const size_t index = static_cast<size_t>(feature.table);
+    const Table& table = file.schema.tables[index];
+    embedding.Add(FeatureEmbedding::Table(&rows[index], Get(file, "table." + table.name).data, table.dim, feature.many));
+  }
+  return embedding;
+}
+
+std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, const GroupEmbedding& candidate) {
+  std::vector<int64_t> columns;
+  for (const Feature& feature : history.features) {
+    int64_t from = -1;
+    for (size_t f = 0; f < schema.candidate.features.size(); ++f) {
+      if (schema.candidate.features[f].name == feature.name) from = candidate.Begin(f);
+    }
+    for (int64_t i = 0; i < schema.Width(feature); ++i) columns.push_back(from < 0 ? -1 : from + i);
+  }
+  return columns;
+}
+
+}  // namespace
+
+Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)) {
+  const Schema& schema = file.schema;
+  for (size_t t = 0; t < schema.tables.size(); ++t) rows.emplace_back(schema.tables[t], file.vocabularies[t]);
+  user = EmbedGroup(file, rows, schema.user);
+  context = EmbedGroup(file, rows, schema.context);
+  candidate = EmbedGroup(file, rows, schema.candidate);
+  int64_t pooled = 0;
+  for (size_t h = 0; h < schema.histories.size(); ++h) {
+    HistoryPart& part = histories.emplace_back();
+    part.schema = &schema.histories[h];
+    part.keys = EmbedGroup(file, rows, schema.histories[h]);
+    part.query = QueryColumns(schema, schema.histories[h], candidate);
+    pooled += part.keys.width();
+    if (file.semantics.pooling != Pooling::kActivationUnit) continue;
+    const UnitSemantics& unit = file.semantics.units[h];
+    part.unit.emplace(unit, part.keys.width(), GetLayers(file, "unit." + part.schema->name, unit));
+  }
+  tower.emplace(file.semantics.tower, user.width(), pooled + candidate.width(), context.width(),
+                GetLayers(file, "tower", file.semantics.tower));
+}
+
+size_t Model::Parts::MemoryBytes() const {
+  size_t bytes = tower->bytes();
+  for (const RowMap& map : rows) bytes += map.bytes();
+  for (const HistoryPart& history : histories) bytes += history.unit.has_value() ? history.unit->bytes() : 0;
+  for (const auto& [name, parameter] : file.parameters) {
+    size_t size = sizeof(float);
+    for (int64_t dim : parameter.shape) size *= static_cast<size_t>(dim);
+    bytes += size;
+  }
+  return bytes;
+}
+
+Model Model::load(const std::string& path) { return Model(std::make_shared<Parts>(ReadModelFile(path))); }
+
+Model Model::load_bytes(std::string bytes, const std::string& folder) {
+  return Model(std::make_shared<Parts>(ReadModelFile(std::move(bytes), folder)));
+}
+
+const std::map<std::string, std::string>& Model::metadata() const { return parts_->file.metadata; }
+
+size_t Model::memory_bytes() const { return parts_->MemoryBytes(); }
+
+}  // namespace din_infer

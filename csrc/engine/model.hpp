@@ -1,0 +1,37 @@
+// A model ready to score: what Scorer reads, immutable.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "din_infer/din_infer.hpp"
+#include "engine/activation_unit.hpp"
+#include "engine/embedding.hpp"
+#include "engine/tower.hpp"
+#include "onnx/model_file.hpp"
+
+namespace din_infer {
+
+struct HistoryPart {
+  const History* schema = nullptr;
+  GroupEmbedding keys;
+  std::vector<int64_t> query;          // [D]: place in the candidate's embedding, or -1 for zero
+  std::optional<ActivationUnit> unit;  // none in the base model
+};
+
+struct Model::Parts {
+  explicit Parts(ModelFile model_file);
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+
+  size_t MemoryBytes() const;
+
+  ModelFile file;
+  std::vector<RowMap> rows;  // one per table
+  GroupEmbedding user, context, candidate;
+  std::vector<HistoryPart> histories;
+  std::optional<Tower> tower;
+};
+
+}  // namespace din_infer

@@ -1,0 +1,28 @@
+// Work split over threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace din_infer {
+
+// Runs items on up to `threads` threads. The calling thread is one of them; with one thread no other is ever started.
+class Parallel {
+ public:
+  explicit Parallel(int threads);
+  ~Parallel();
+
+  int threads() const { return threads_; }
+
+  // body(item, slot) for each item in [0, items), in any order; calls that run at the same time have different slots in [0, threads).
+  // The first exception of a body is thrown here.
+  void For(int64_t items, const std::function<void(int64_t item, int slot)>& body);
+
+ private:
+  struct Arena;
+  int threads_;
+  std::unique_ptr<Arena> arena_;  // made when there is first something to share
+};
+
+}  // namespace din_infer

@@ -1,0 +1,49 @@
+#include "engine/tower.hpp"
+
+#include <algorithm>
+
+namespace din_infer {
+namespace {
+
+// The columns of w [units, in] that read the user, at its start, and the context, at its end.
+PackedAffine SharedPart(int64_t units, int64_t in, const float* w, const float* b, int64_t user, int64_t context) {
+  FloatBuffer rows(static_cast<size_t>(units * (user + context)));
+  float* to = rows.data();
+  for (int64_t h = 0; h < units; ++h) {
+    to = std::copy(w + h * in, w + h * in + user, to);
+    to = std::copy(w + (h + 1) * in - context, w + (h + 1) * in, to);
+  }
+  return PackedAffine(user + context, units, rows.data(), user + context, b);
+}
+
+}  // namespace
+
+Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context,
+             const LayerParameters& parameters)
+    : own_(own),
+      units_(semantics.hidden.empty() ? 1 : semantics.hidden.front()),
+      layers_(semantics, parameters),
+      shared_(SharedPart(units_, user + own + context, parameters.weights[0], parameters.biases[0], user, context)),
+      own_weights_(static_cast<size_t>(units_ * own)) {
+  const int64_t in = user + own + context;
+  kernels::Kernels().pack_weights(parameters.weights[0] + user, in, own, units_, own_weights_.data());
+}
+
+size_t Tower::scratch() const {
+  const size_t tile = static_cast<size_t>(kernels::Kernels().tile * own_);
+  return std::max(static_cast<size_t>(8 * shared_width()), tile + layers_.scratch());
+}
+
+size_t Tower::bytes() const { return layers_.bytes() + shared_.bytes() + own_weights_.size() * sizeof(float); }
+
+void Tower::Bias(const float* shared, float* bias, float* scratch) const {
+  kernels::Kernels().affine(shared_.view(), shared, shared_width(), 1, bias, bias_size(), scratch);
+}
+
+void Tower::Logits(const float* own, int64_t count, const float* bias, float* scratch, float* logits) const {
+  PackTiles(own, own_, count, own_, scratch);
+  kernels::Kernels().run_layers(layers_.view(), own_, own_weights_.data(), bias, scratch, count,
+                                scratch + kernels::Kernels().tile * own_, logits);
+}
+
+}  // namespace din_infer

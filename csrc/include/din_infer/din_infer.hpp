@@ -1,0 +1,105 @@
+// din_infer: scores candidates with a Deep Interest Network (arXiv 1706.06978) that was exported to an ONNX file.
+//
+//   din_infer::Model model = din_infer::Model::load("model.onnx");
+//   din_infer::Scorer scorer(model, {/*threads=*/1});
+//   din_infer::Batch batch;
+//   batch.requests = 1;
+//   batch.columns["history.item_id"] = din_infer::Column::int64s(ids, 3).list(history_offsets, 2);
+//   ...
+//   scorer.score(batch, scores);
+//
+// Errors are exceptions derived from din_infer::Error that say what was expected and what came.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace din_infer {
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Requests that do not fit the schema: wrong type or shape, missing or unknown columns, bad offsets.
+struct InputError : Error {
+  using Error::Error;
+};
+
+// A model file that is damaged, hostile, of another format version, or not a DIN that is understood.
+struct ModelFileError : Error {
+  using Error::Error;
+};
+
+// Offsets of one level of lists: list i holds the elements [data[i], data[i + 1]) of the level inside.
+struct Offsets {
+  const int64_t* data = nullptr;
+  int64_t size = 0;  // number of lists + 1; 0 where there is no such level
+};
+
+// A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any `size`.
+struct Column {
+  const int64_t* int64_values = nullptr;
+  const float* float_values = nullptr;
+  const char* characters = nullptr;                // strings: value i is [string_offsets[i], string_offsets[i + 1])
+  const int64_t* string_offsets = nullptr;         // [size + 1]
+  int64_t size = 0;                                // values
+  std::vector<Offsets> lists;                      // outermost first: a history's [requests + 1], then a multi-valued feature's
+
+  static Column int64s(const int64_t* values, int64_t size);
+  static Column floats(const float* values, int64_t size);
+  static Column strings(const char* characters, const int64_t* offsets, int64_t size);
+  Column&& list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
+};
+
+// Requests by column name, as the model's schema names them: `user.age`, `candidate.item_id`, `history.item_id`.
+struct Batch {
+  int64_t requests = 0;
+  std::map<std::string, Column, std::less<>> columns;
+};
+
+// A model, immutable and cheap to copy: copies share it.
+class Model {
+ public:
+  // Throws ModelFileError. Of bytes, external tables are looked for in `folder`.
+  static Model load(const std::string& path);
+  static Model load_bytes(std::string bytes, const std::string& folder);
+
+  const std::map<std::string, std::string>& metadata() const;  // of the file: schema, semantics, training facts
+  size_t memory_bytes() const;                                 // tables, vocabularies and packed weights
+
+  struct Parts;
+  const Parts& parts() const { return *parts_; }
+
+ private:
+  explicit Model(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
+  std::shared_ptr<const Parts> parts_;
+};
+
+struct ScorerOptions {
+  int threads = 1;
+};
+
+// Scores batches, with scratch memory of its own: for one thread at a time.
+class Scorer {
+ public:
+  explicit Scorer(Model model, ScorerOptions options = {});
+  ~Scorer();
+  Scorer(Scorer&&) noexcept;
+
+  // Candidates in the batch, which is the number of scores. Throws InputError where the batch does not fit the schema.
+  int64_t candidates(const Batch& batch) const;
+
+  // Writes one probability per candidate, in the order given. Throws InputError; `scores` is then unspecified.
+  void score(const Batch& batch, float* scores);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace din_infer

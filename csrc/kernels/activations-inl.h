@@ -1,0 +1,110 @@
+// Activation functions on vectors of float. Included once per target.
+#if defined(DIN_INFER_KERNELS_ACTIVATIONS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DIN_INFER_KERNELS_ACTIVATIONS_INL_H_
+#undef DIN_INFER_KERNELS_ACTIVATIONS_INL_H_
+#else
+#define DIN_INFER_KERNELS_ACTIVATIONS_INL_H_
+#endif
+
+#include "hwy/highway.h"
+#include "kernels/kernels.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace din_infer::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+// x clamped to [-limit, limit], NaN kept: x86's min and max return their second operand where one is NaN.
+HWY_INLINE V ClampKeepNaN(V x, float limit) {
+  const D d;
+  return hn::Max(hn::Set(d, -limit), hn::Min(hn::Set(d, limit), x));
+}
+
+// x = n ln2 + r with |r| <= ln2 / 2; returns r, and in `shifted_n` n where a float's exponent stands.
+// n is read off the low bits of x log2(e) + 1.5 * 2^23, so |x| must stay below 2^21.
+HWY_INLINE V ReduceExp(V x, hn::Vec<hn::RebindToSigned<D>>& shifted_n) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const V magic = hn::Set(d, 12582912.0f);
+  const V rounded = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
+  shifted_n = hn::ShiftLeft<23>(hn::BitCast(di, rounded));
+  const V n = hn::Sub(rounded, magic);
+  const V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);    // ln2 in two parts, the first exact in n * part
+  return hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+}
+
+// (e^r - 1 - r) / r^2 for |r| <= ln2 / 2, so that e^r has a relative error below 4e-9: minimax, fitted by Lawson's iteration.
+HWY_INLINE V ExpTail(V r) {
+  const D d;
+  V p = hn::Set(d, 1.38145988e-3f);
+  p = hn::MulAdd(p, r, hn::Set(d, 8.36871658e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.1668389e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.66665211e-1f));
+  return hn::MulAdd(p, r, hn::Set(d, 0.49999994f));
+}
+
+// e^x for |x| <= 87; larger magnitudes give e^(+-87), NaN gives NaN.
+HWY_INLINE V Exp(V x) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  hn::Vec<decltype(di)> shifted_n;
+  const V r = ReduceExp(ClampKeepNaN(x, 87.0f), shifted_n);
+  const V p = hn::MulAdd(hn::MulAdd(ExpTail(r), r, hn::Set(d, 1.0f)), r, hn::Set(d, 1.0f));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), shifted_n));
+}
+
+HWY_INLINE V Sigmoid(V x) {
+  const D d;
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(one, Exp(hn::Neg(x))));
+}
+
+// tanh(x) = -m / (2 + m) with m = e^(-2|x|) - 1, which keeps its relative accuracy near 0.
+HWY_INLINE V Tanh(V x) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const V one = hn::Set(d, 1.0f);
+  hn::Vec<decltype(di)> shifted_n;
+  const V r = ReduceExp(hn::Mul(hn::Abs(ClampKeepNaN(x, 20.0f)), hn::Set(d, -2.0f)), shifted_n);
+  const V power = hn::BitCast(d, hn::Add(hn::BitCast(di, one), shifted_n));  // 2^n
+  const V expm1 = hn::MulAdd(hn::Mul(ExpTail(r), r), r, r);
+  const V m = hn::MulAdd(power, expm1, hn::Sub(power, one));
+  return hn::CopySign(hn::Div(m, hn::Add(hn::Set(d, 2.0f), m)), x);
+}
+
+// One functor per activation, applied to `unit` of `layer`.
+struct ActIdentity {
+  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return x; }
+};
+struct ActSigmoid {
+  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Sigmoid(x); }
+};
+struct ActRelu {  // NaN stays NaN, as in ActPRelu
+  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return hn::Max(hn::Zero(D()), x); }
+};
+struct ActPRelu {
+  static HWY_INLINE V Apply(V x, const Layer& layer, int64_t unit) {
+    return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, hn::Set(D(), layer.alpha[unit])), x);
+  }
+};
+struct ActTanh {
+  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Tanh(x); }
+};
+struct ActBiSigmoid {  // 2 / (1 + e^-x) - 1 = tanh(x / 2)
+  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Tanh(hn::Mul(x, hn::Set(D(), 0.5f))); }
+};
+struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p)
+  static HWY_INLINE V Apply(V x, const Layer& layer, int64_t unit) {
+    const D d;
+    const V alpha = hn::Set(d, layer.alpha[unit]);
+    const V p = Sigmoid(hn::Mul(hn::Sub(x, hn::Set(d, layer.mean[unit])), hn::Set(d, layer.inv_std[unit])));
+    return hn::Mul(x, hn::MulAdd(p, hn::Sub(hn::Set(d, 1.0f), alpha), alpha));
+  }
+};
+
+}  // namespace din_infer::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,150 @@
+#include "kernels/kernels.hpp"
+
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include "base/errors.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/kernels.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/affine-inl.h"
+#include "kernels/layers-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace din_infer::kernels::HWY_NAMESPACE {
+
+void PackWeights(const float* w, int64_t stride, int64_t in, int64_t out, float* panels) {
+  for (int64_t unit = 0; unit < out;) {
+    const int64_t width = PanelUnits(out - unit);
+    for (int64_t i = 0; i < in; ++i) {
+      for (int64_t u = 0; u < width; ++u) *panels++ = w[(unit + u) * stride + i];
+    }
+    unit += width;
+  }
+}
+
+void RunTile(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* tile,
+             int64_t columns, float* scratch, float* out) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  if (columns > 2 * lanes) return RunLayers<3>(layers, in, weights, bias, tile, scratch, out);
+  if (columns > lanes) return RunLayers<2>(layers, in, weights, bias, tile, scratch, out);
+  return RunLayers<1>(layers, in, weights, bias, tile, scratch, out);
+}
+
+// Turns scores into softmax weights relative to their maximum, [0, count).
+HWY_INLINE Partial ExpScores(int64_t count, const float* counts, float* scores) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  V max = hn::Set(d, -INFINITY);
+  for (int64_t t = 0; t < count; t += lanes) {
+    const V score = hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(count - t)), hn::Load(d, scores + t),
+                                   hn::Set(d, -INFINITY));
+    max = hn::Max(max, score);
+    hn::Store(score, d, scores + t);
+  }
+  const V max_everywhere = hn::MaxOfLanes(d, max);
+  for (int64_t t = 0; t < count; t += lanes) {
+    hn::Store(Exp(hn::Sub(hn::Load(d, scores + t), max_everywhere)), d, scores + t);
+  }
+  float sum = 0;
+  for (int64_t t = 0; t < count; ++t) {
+    if (counts != nullptr) scores[t] *= counts[t];
+    sum += scores[t];
+  }
+  return {hn::GetLane(max_everywhere), sum};
+}
+
+Partial Pool(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
+             float* interest) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t tile = TileColumns();
+  Partial partial{0, 0};
+  if (softmax) {
+    partial = ExpScores(count, counts, scores);
+  } else if (counts != nullptr) {
+    for (int64_t t = 0; t < count; ++t) scores[t] *= counts[t];
+  }
+  const int64_t vectors = (count + lanes - 1) / lanes;
+  for (int64_t t = count; t < vectors * lanes; ++t) scores[t] = 0;  // columns past the last key hold zeros
+  for (int64_t i = 0; i < dim; ++i) {
+    V sum = hn::Zero(d);
+    const float* row = tiles + i * tile;
+    for (int64_t t = 0; t < vectors * lanes; t += tile, row += dim * tile) {
+      const int64_t end = std::min(tile, vectors * lanes - t);
+      for (int64_t c = 0; c < end; c += lanes) sum = hn::MulAdd(hn::Load(d, row + c), hn::Load(d, scores + t + c), sum);
+    }
+    interest[i] = hn::GetLane(hn::SumOfLanes(d, sum));
+  }
+  return partial;
+}
+
+void Merge(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,
+           float* interest) {
+  float keep = 1, add = 1;
+  if (softmax) {
+    const D d;
+    const float max = std::max(total->max, later.max);
+    keep = hn::GetLane(Exp(hn::Set(d, total->max - max)));
+    add = hn::GetLane(Exp(hn::Set(d, later.max - max)));
+    *total = {max, total->sum * keep + later.sum * add};
+  }
+  for (int64_t i = 0; i < dim; ++i) interest[i] = interest[i] * keep + later_interest[i] * add;
+}
+
+void SigmoidInPlace(float* values, int64_t n) {
+  const D d;
+  for (int64_t i = 0; i < n; ++i) values[i] = hn::GetLane(Sigmoid(hn::Set(d, values[i])));
+}
+
+const KernelTable& GetTable() {
+  static const KernelTable table{
+      hwy::TargetName(HWY_TARGET), TileColumns(), PackWeights, RunAffine, ScalePanels, RunTile, Pool, Merge, SigmoidInPlace};
+  return table;
+}
+
+}  // namespace din_infer::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace din_infer::kernels {
+
+HWY_EXPORT(GetTable);
+
+namespace {
+
+const KernelTable& Choose() {
+  const std::vector<int64_t> runnable = hwy::SupportedAndGeneratedTargets();  // best first
+  int64_t chosen = runnable.front();
+  const char* forced = std::getenv("DIN_INFER_TARGET");
+  if (forced != nullptr && *forced != '\0') {
+    std::string known;
+    chosen = 0;
+    for (int64_t target : runnable) {
+      known += (known.empty() ? "" : ", ") + std::string(hwy::TargetName(target));
+      if (forced == std::string_view(hwy::TargetName(target))) chosen = target;
+    }
+    if (chosen == 0) throw InputError("DIN_INFER_TARGET: expected one of " + known + ", got " + forced);
+  }
+  hwy::GetChosenTarget().Update(chosen);
+  return HWY_DYNAMIC_DISPATCH(GetTable)();
+}
+
+}  // namespace
+
+const KernelTable& Kernels() {
+  static const KernelTable& table = Choose();
+  return table;
+}
+
+std::vector<std::string_view> Targets() {
+  std::vector<std::string_view> names;
+  for (int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(hwy::TargetName(target));
+  return names;
+}
+
+}  // namespace din_infer::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,97 @@
+// The kernels, one table of functions for each instruction set. They never allocate, spawn threads or throw.
+//
+// Lanes are columns: a *tile* holds `tile` columns (keys in the activation unit, candidates in the tower) of a [width, columns]
+// matrix, as [width][tile] floats. Weights are *panels* of a few units, [width][units] each, units in order. So a product is
+// broadcast-weight times vector-of-columns, no width needs padding, and no sum runs across lanes before pooling.
+//
+// Every output element is one chain of fused multiply-adds in a fixed order, whatever the tile or panel it falls in: that is what
+// makes a score independent of its neighbours.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/semantics.hpp"
+
+namespace din_infer::kernels {
+
+// Keys whose weighted sum is one partial result. A multiple of every target's tile, so that its value does not depend on them.
+inline constexpr int64_t kBlock = 192;
+
+// Buffers given to kernels start at a multiple of this many bytes.
+inline constexpr int64_t kAlignment = 64;
+
+// A hidden layer.
+struct Layer {
+  int64_t in = 0, out = 0;
+  const float* weights = nullptr;  // panels of pack_weights, in * out floats
+  const float* bias = nullptr;     // [out]
+  Activation activation = Activation::kSigmoid;
+  const float* alpha = nullptr;    // [out], of prelu and dice
+  const float* mean = nullptr;     // [out], of dice
+  const float* inv_std = nullptr;  // [out], of dice: 1 / sqrt(var + eps)
+};
+
+// Hidden layers and one linear output.
+struct Layers {
+  const Layer* hidden = nullptr;
+  int64_t count = 0;               // hidden layers
+  int64_t widest = 0;              // largest `out` among them
+  const float* weights = nullptr;  // [last hidden width]
+  const float* bias = nullptr;     // [1]
+};
+
+// y = constant + W x, for y of `width` values. Here lanes are values of y, so W is in tiles of them: [width / tile][in][tile].
+struct Affine {
+  int64_t in = 0, width = 0;        // width is a multiple of the target's tile
+  const float* constant = nullptr;  // [width]
+  const float* linear = nullptr;    // tiles, in * width floats
+};
+
+// Softmax needs a partial result's maximum and sum of exponentials; without it they are unused.
+struct Partial {
+  float max, sum;
+};
+
+struct KernelTable {
+  const char* target;
+  int64_t tile;  // columns of a tile
+
+  // w [out, in] with rows `stride` floats apart -> in * out floats of panels.
+  void (*pack_weights)(const float* w, int64_t stride, int64_t in, int64_t out, float* panels);
+
+  // y = constant + W x for `count` rows x [count, in] and y [count, width], `x_stride` and `y_stride` floats apart.
+  // scratch: 8 * in floats.
+  void (*affine)(const Affine& affine, const float* x, int64_t x_stride, int64_t count, float* y, int64_t y_stride,
+                 float* scratch);
+
+  // out = constant + x_i * scaled, where i is the row of a panel that an element is in: panels of [in, units] in all three.
+  void (*scale_panels)(int64_t in, int64_t units, const float* constant, const float* scaled, const float* x, float* out);
+
+  // One tile of columns through all layers, the first with weights and bias of its own; `columns` <= tile outputs are meant.
+  // scratch: 2 * widest * tile floats. Writes whole vectors to out [tile].
+  void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* columns_tile,
+                     int64_t columns, float* scratch, float* out);
+
+  // Weights the `count` <= kBlock keys of a block by `scores` (which it overwrites) and adds them up into interest [dim].
+  // counts [count] says how often each key occurs, or is null.
+  Partial (*pool)(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
+                  float* interest);
+
+  // Adds a later block's result to that of all earlier ones.
+  void (*merge)(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,
+                float* interest);
+
+  // values [n] in place: 1 / (1 + exp(-x)).
+  void (*sigmoid)(float* values, int64_t n);
+};
+
+// The table of the best target that this machine runs, or of the one that the environment variable DIN_INFER_TARGET names.
+// Chosen once. Throws InputError where that name is not among Targets().
+const KernelTable& Kernels();
+
+// Names of the targets that are compiled in and run here, best first.
+std::vector<std::string_view> Targets();
+
+}  // namespace din_infer::kernels

@@ -1,0 +1,177 @@
+// Fully connected layers on a tile of columns. Included once per target.
+#if defined(DIN_INFER_KERNELS_LAYERS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DIN_INFER_KERNELS_LAYERS_INL_H_
+#undef DIN_INFER_KERNELS_LAYERS_INL_H_
+#else
+#define DIN_INFER_KERNELS_LAYERS_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "kernels/activations-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace din_infer::kernels::HWY_NAMESPACE {
+
+// Accumulators of the product: kVectors of columns times kUnits of units. 3 x 4 fills the 16 registers of AVX2 with the three
+// columns and one weight; AVX-512 has 32 registers, and 3 x 8 with weights broadcast from memory.
+inline constexpr int kVectors = 3;
+inline constexpr int kUnits = HWY_TARGET == HWY_AVX3 ? 8 : 4;
+
+HWY_INLINE int64_t TileColumns() { return kVectors * static_cast<int64_t>(hn::Lanes(D())); }
+
+// Widest panel, a power of two up to kUnits, that fits into the units that are left.
+HWY_INLINE int64_t PanelUnits(int64_t left) {
+  int64_t units = kUnits;
+  while (units > left) units /= 2;
+  return units;
+}
+
+// Where the chains of multiply-adds start: a bias per unit, or a value per unit's column.
+struct FromBias {
+  const float* bias;
+  HWY_INLINE V operator()(int u, int64_t) const { return hn::Set(D(), bias[u]); }
+};
+struct FromColumns {
+  const float* columns;
+  HWY_INLINE V operator()(int, int64_t column) const { return hn::Load(D(), columns + column); }
+};
+
+// out[u][v] = start(u, v) + sum_i x[i][v] * panel[i][u], i in order; `out_stride` floats between units.
+// Never inlined: gcc 12 would keep an accumulator of the AVX2 form in memory, next to an activation, and halve its speed.
+template <int kU, int kV, class Start>
+HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* HWY_RESTRICT panel, const Start& start,
+                          float* HWY_RESTRICT out, int64_t out_stride) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t stride = TileColumns();
+  V acc[kU][kV];
+#pragma GCC unroll 8
+  for (int u = 0; u < kU; ++u) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) acc[u][v] = start(u, v * lanes);
+  }
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < in; ++i) {
+    V column[kV];
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) column[v] = hn::Load(d, x + i * stride + v * lanes);
+#pragma GCC unroll 8
+    for (int u = 0; u < kU; ++u) {
+      const V weight = hn::Set(d, panel[i * kU + u]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kV; ++v) acc[u][v] = hn::MulAdd(column[v], weight, acc[u][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int u = 0; u < kU; ++u) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) hn::Store(acc[u][v], d, out + u * out_stride + v * lanes);
+  }
+}
+
+struct StoreRows {  // hidden layer: keeps its units for the next one
+  float* rows;
+
+  HWY_INLINE float* Sums(float*, int64_t unit) const { return rows + unit * TileColumns(); }
+  template <int kV>
+  HWY_INLINE void Take(int64_t unit, const V (&value)[kV]) const {
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) hn::Store(value[v], D(), rows + unit * TileColumns() + v * lanes);
+  }
+};
+
+struct AddToOutput {  // last hidden layer: goes straight into the linear output
+  const float* weights;
+  float* out;
+
+  HWY_INLINE float* Sums(float* scratch, int64_t) const { return scratch; }
+  template <int kV>
+  HWY_INLINE void Take(int64_t unit, const V (&value)[kV]) const {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const V weight = hn::Set(d, weights[unit]);
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) {
+      hn::Store(hn::MulAdd(value[v], weight, hn::Load(d, out + v * lanes)), d, out + v * lanes);
+    }
+  }
+};
+
+template <class Act, int kU, int kV, class Sink>
+HWY_INLINE void RunPanel(const Layer& layer, const float* x, int64_t unit, const Sink& sink) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t stride = TileColumns();
+  HWY_ALIGN float scratch[kU * kVectors * HWY_LANES(float)];
+  float* sums = sink.Sums(scratch, unit);
+  Product<kU, kV>(x, layer.in, layer.weights + unit * layer.in, FromBias{layer.bias + unit}, sums, stride);
+  for (int u = 0; u < kU; ++u) {
+    V value[kV];
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) value[v] = Act::Apply(hn::Load(d, sums + u * stride + v * lanes), layer, unit + u);
+    sink.Take(unit + u, value);
+  }
+}
+
+template <class Act, int kV, class Sink>
+HWY_NOINLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
+  int64_t unit = 0;
+  for (; unit + kUnits <= layer.out; unit += kUnits) RunPanel<Act, kUnits, kV>(layer, x, unit, sink);
+  if constexpr (kUnits > 4) {
+    if (layer.out - unit >= 4) RunPanel<Act, 4, kV>(layer, x, unit, sink), unit += 4;
+  }
+  if (layer.out - unit >= 2) RunPanel<Act, 2, kV>(layer, x, unit, sink), unit += 2;
+  if (layer.out - unit >= 1) RunPanel<Act, 1, kV>(layer, x, unit, sink);
+}
+
+template <int kV, class Sink>
+HWY_INLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
+  switch (layer.activation) {
+    case Activation::kSigmoid:
+      return RunLayer<ActSigmoid, kV>(layer, x, sink);
+    case Activation::kRelu:
+      return RunLayer<ActRelu, kV>(layer, x, sink);
+    case Activation::kPRelu:
+      return RunLayer<ActPRelu, kV>(layer, x, sink);
+    case Activation::kTanh:
+      return RunLayer<ActTanh, kV>(layer, x, sink);
+    case Activation::kDice:
+      return RunLayer<ActDice, kV>(layer, x, sink);
+    case Activation::kBiSigmoid:
+      return RunLayer<ActBiSigmoid, kV>(layer, x, sink);
+  }
+}
+
+template <int kV>
+HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
+                            float* scratch, float* out) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (layers.count == 0) {
+    Layer output;
+    output.in = in, output.out = 1, output.weights = weights, output.bias = bias;
+    return RunPanel<ActIdentity, 1, kV>(output, x, 0, StoreRows{out});
+  }
+#pragma GCC unroll 3
+  for (int v = 0; v < kV; ++v) hn::Store(hn::Set(d, layers.bias[0]), d, out + v * lanes);
+  float* rows = scratch;
+  float* next_rows = scratch + layers.widest * TileColumns();
+  for (int64_t l = 0; l < layers.count; ++l) {
+    Layer layer = layers.hidden[l];
+    if (l == 0) layer.in = in, layer.weights = weights, layer.bias = bias;
+    if (l + 1 == layers.count) {
+      RunLayer<kV>(layer, x, AddToOutput{layers.weights, out});
+    } else {
+      RunLayer<kV>(layer, x, StoreRows{rows});
+      x = rows;
+      std::swap(rows, next_rows);
+    }
+  }
+}
+
+}  // namespace din_infer::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,13 @@
+// The one generator of graphs: the exporter writes what it gives, the reader compares a file with it.
+#pragma once
+
+#include "base/semantics.hpp"
+#include "onnx/graph.hpp"
+
+namespace din_infer::onnx {
+
+// With `raw_ids` the graph maps raw ids to rows; without, its id inputs are row numbers (int64).
+// Throws ModelFileError where names of the schema collide in the graph.
+Graph ExpectedGraph(const Schema& schema, const Semantics& semantics, bool raw_ids);
+
+}  // namespace din_infer::onnx

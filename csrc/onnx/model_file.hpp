@@ -1,0 +1,43 @@
+// A model file, read and checked: what the engine needs of it, in views that `storage` keeps alive.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/schema.hpp"
+#include "base/semantics.hpp"
+
+namespace din_infer {
+
+// float32, row-major, 4-byte aligned.
+struct Parameter {
+  std::vector<int64_t> shape;
+  const float* data = nullptr;
+};
+
+// Row `rows[i]` for the raw id `int64_keys[i]` or `string_keys[i]`; all other ids go to row 0.
+struct Vocabulary {
+  std::vector<int64_t> int64_keys;
+  std::vector<std::string_view> string_keys;
+  std::vector<int64_t> rows;
+};
+
+struct ModelFile {
+  Schema schema;
+  Semantics semantics;
+  std::map<std::string, std::string> metadata;  // ONNX metadata_props, `din_infer.*` among them
+  std::map<std::string, Parameter> parameters;  // names and shapes as ExpectedParameters gives them
+  std::vector<Vocabulary> vocabularies;         // one per table of the schema, empty where ids are not a vocabulary
+  std::shared_ptr<const void> storage;          // file bytes and mappings that the views point into
+};
+
+// Both throw ModelFileError. `folder` is where external data may lie.
+ModelFile ReadModelFile(const std::filesystem::path& path);
+ModelFile ReadModelFile(std::string bytes, const std::filesystem::path& folder);
+
+}  // namespace din_infer

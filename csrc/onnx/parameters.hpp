@@ -1,0 +1,46 @@
+// The weights of a model file: initializers inside it or in external data.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "onnx/graph.hpp"
+#include "onnx/mapping.hpp"
+#include "onnx/model_file.hpp"
+#include "onnx/tensor.hpp"
+
+namespace din_infer::onnx {
+
+// What the views of a ModelFile point into.
+struct Storage {
+  std::unique_ptr<Mapping> file;
+  std::string bytes;
+  std::map<std::filesystem::path, std::unique_ptr<Mapping>> external;
+  std::deque<std::vector<float>> copies;  // of data that is not 4-byte aligned, or not in raw form
+};
+
+// Takes a GraphProto's initializers one by one and checks each against the parameters that are expected.
+class ParameterReader {
+ public:
+  ParameterReader(const std::vector<ParameterShape>& expected, std::filesystem::path folder, Storage* storage);
+
+  void Add(std::string_view initializer);
+  // Throws where a parameter is missing.
+  std::map<std::string, Parameter> Finish();
+
+ private:
+  const float* Data(Tensor* tensor, const std::string& where);
+  const float* ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
+  const float* Aligned(const char* data, uint64_t bytes);
+
+  std::map<std::string, const ParameterShape*, std::less<>> expected_;
+  std::filesystem::path folder_;
+  Storage* storage_;
+  std::map<std::string, Parameter> parameters_;
+};
+
+}  // namespace din_infer::onnx

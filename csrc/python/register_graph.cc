@@ -1,0 +1,81 @@
+// _core.expected_graph: the exporter fills in what the generator shared with the reader lays out.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "onnx/expected_graph.hpp"
+
+namespace py = pybind11;
+
+namespace din_infer {
+namespace {
+
+py::object ToPython(const onnx::Attribute& attribute, const Schema& schema) {
+  if (const auto* data = std::get_if<onnx::VocabularyData>(&attribute)) {
+    constexpr const char* kParts[] = {"keys", "rows", "default"};
+    return py::make_tuple(schema.tables[static_cast<size_t>(data->table)].name, kParts[data->part]);
+  }
+  if (const auto* integer = std::get_if<int64_t>(&attribute)) return py::cast(*integer);
+  if (const auto* number = std::get_if<float>(&attribute)) return py::cast(*number);
+  if (const auto* text = std::get_if<std::string>(&attribute)) return py::cast(*text);
+  return py::cast(std::get<std::vector<int64_t>>(attribute));
+}
+
+py::list ToPython(const std::vector<onnx::Node>& nodes, const Schema& schema) {
+  py::list result;
+  for (const onnx::Node& node : nodes) {
+    py::dict attributes;
+    for (const auto& [name, value] : node.attributes) attributes[py::str(name)] = ToPython(value, schema);
+    py::dict item;
+    item["op"] = node.op;
+    item["domain"] = node.domain;
+    item["name"] = node.name;
+    item["inputs"] = node.inputs;
+    item["outputs"] = node.outputs;
+    item["attributes"] = attributes;
+    result.append(item);
+  }
+  return result;
+}
+
+py::list ToPython(const std::vector<onnx::Value>& values) {
+  py::list result;
+  for (const onnx::Value& value : values) {
+    const char* dtype = value.dtype == DType::kInt64 ? "int64" : value.dtype == DType::kString ? "string" : "float32";
+    result.append(py::make_tuple(value.name, dtype, value.dims));
+  }
+  return result;
+}
+
+py::dict ExpectedGraph(const std::string& schema_json, const std::string& semantics_json, bool raw_ids) {
+  const Schema schema = ParseSchema(schema_json);
+  const onnx::Graph graph = onnx::ExpectedGraph(schema, ParseSemantics(semantics_json, schema), raw_ids);
+  py::list functions, parameters;
+  for (const onnx::Function& function : graph.functions) {
+    py::dict item;
+    item["name"] = function.name;
+    item["inputs"] = function.inputs;
+    item["outputs"] = function.outputs;
+    item["nodes"] = ToPython(function.nodes, schema);
+    functions.append(item);
+  }
+  for (const onnx::ParameterShape& parameter : graph.parameters) {
+    parameters.append(py::make_tuple(parameter.name, parameter.shape));
+  }
+  py::dict result;
+  result["inputs"] = ToPython(graph.inputs);
+  result["outputs"] = ToPython(graph.outputs);
+  result["nodes"] = ToPython(graph.nodes, schema);
+  result["functions"] = functions;
+  result["parameters"] = parameters;
+  result["opset"] = onnx::kOpset;
+  result["ml_opset"] = onnx::kMlOpset;
+  return result;
+}
+
+}  // namespace
+
+void RegisterGraph(py::module_& module) {
+  module.def("expected_graph", &ExpectedGraph, py::arg("schema_json"), py::arg("semantics_json"), py::arg("raw_ids"));
+}
+
+}  // namespace din_infer

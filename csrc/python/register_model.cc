@@ -1,0 +1,104 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "din_infer/din_infer.hpp"
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace din_infer {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Int64s = py::array_t<int64_t, py::array::c_style>;
+
+// (values, *offsets), where the values of a string column are (characters, offsets).
+Column MakeColumn(const py::tuple& parts) {
+  Column column;
+  if (py::isinstance<py::tuple>(parts[0])) {
+    const auto strings = parts[0].cast<py::tuple>();
+    const auto offsets = strings[1].cast<Int64s>();
+    column = Column::strings(reinterpret_cast<const char*>(strings[0].cast<py::array_t<uint8_t>>().data()),
+                             offsets.data(), offsets.size() - 1);
+  } else if (py::isinstance<Floats>(parts[0])) {
+    const auto values = parts[0].cast<Floats>();
+    column = Column::floats(values.data(), values.size());
+  } else {
+    const auto values = parts[0].cast<Int64s>();
+    column = Column::int64s(values.data(), values.size());
+  }
+  for (size_t level = 1; level < parts.size(); ++level) {
+    const auto offsets = parts[level].cast<Int64s>();
+    column.lists.push_back({offsets.data(), offsets.size()});
+  }
+  return column;
+}
+
+// A model and a scorer for each thread that is scoring with it now.
+class SharedModel {
+ public:
+  explicit SharedModel(Model model) : model_(std::move(model)) {}
+
+  const Model& model() const { return model_; }
+
+  Floats Score(const py::dict& columns, int64_t requests, int threads) {
+    Batch batch;
+    batch.requests = requests;
+    for (const auto& [name, parts] : columns) {
+      batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
+    }
+    std::unique_ptr<Scorer> scorer = Take(threads);
+    Floats scores(scorer->candidates(batch));
+    float* out = scores.mutable_data();
+    {
+      py::gil_scoped_release release;
+      scorer->score(batch, out);
+    }
+    Return(threads, std::move(scorer));
+    return scores;
+  }
+
+ private:
+  std::unique_ptr<Scorer> Take(int threads) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto& idle = idle_[threads];
+    if (idle.empty()) return std::make_unique<Scorer>(model_, ScorerOptions{threads});
+    std::unique_ptr<Scorer> scorer = std::move(idle.back());
+    idle.pop_back();
+    return scorer;
+  }
+
+  void Return(int threads, std::unique_ptr<Scorer> scorer) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_[threads].push_back(std::move(scorer));
+  }
+
+  Model model_;
+  std::mutex mutex_;
+  std::map<int, std::vector<std::unique_ptr<Scorer>>> idle_;  // by number of threads
+};
+
+}  // namespace
+
+void RegisterModel(py::module_& module) {
+  py::class_<SharedModel>(module, "Model")
+      .def_static(
+          "from_file", [](const std::string& path) { return std::make_unique<SharedModel>(Model::load(path)); },
+          py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def_static(
+          "from_bytes",
+          [](const py::bytes& data, const std::string& folder) {
+            return std::make_unique<SharedModel>(Model::load_bytes(data, folder));
+          },
+          py::arg("data"), py::arg("folder"))
+      .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
+      .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
+      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"));
+}
+
+}  // namespace din_infer

@@ -1,0 +1,136 @@
+#include "engine/activation_unit.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "engine/unit_runner.hpp"
+#include "reference.hpp"
+
+namespace din_infer {
+namespace {
+
+using testing::RandomUnit;
+
+constexpr Activation kActivations[] = {Activation::kSigmoid, Activation::kRelu, Activation::kPRelu,
+                                       Activation::kTanh,    Activation::kDice, Activation::kBiSigmoid};
+
+UnitSemantics Unit(std::vector<int64_t> hidden, Activation activation, Interaction interaction, bool softmax) {
+  UnitSemantics unit;
+  unit.hidden = std::move(hidden);
+  unit.activation = activation;
+  unit.interaction = interaction;
+  unit.softmax = softmax;
+  return unit;
+}
+
+// [count, dim] rows in tiles, with everything past the last row poisoned before.
+FloatBuffer Tiles(const std::vector<float>& rows, int64_t dim) {
+  const int64_t count = static_cast<int64_t>(rows.size()) / dim;
+  FloatBuffer tiles(static_cast<size_t>(WholeTiles(count) * dim), std::numeric_limits<float>::quiet_NaN());
+  PackTiles(rows.data(), dim, count, dim, tiles.data());
+  return tiles;
+}
+
+std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& keys, const std::vector<float>& queries,
+                       const std::vector<float>& counts, int threads = 1) {
+  const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
+  const FloatBuffer tiles = Tiles(keys, random.dim());
+  const PackedKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
+                          counts.empty() ? nullptr : counts.data()};
+  const int64_t offsets[] = {0, static_cast<int64_t>(queries.size()) / random.dim()};
+  std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
+  Parallel parallel(threads);
+  UnitRunner().Run(unit, {packed}, offsets, queries.data(), random.dim(), interests.data(), random.dim(), parallel);
+  return interests;
+}
+
+void ExpectAccurate(const UnitSemantics& semantics, int64_t dim, int64_t length, bool counted) {
+  RandomUnit random(semantics, dim, 7);
+  const std::vector<float> keys = random.Normal(length * dim, 1);
+  const std::vector<float> queries = random.Normal(3 * dim, 1);
+  std::vector<float> counts;
+  for (int64_t t = 0; counted && t < length; ++t) counts.push_back(static_cast<float>(1 + t % 3));
+  const std::vector<float> interests = PoolAll(random, keys, queries, counts);
+  for (int64_t q = 0; q < 3; ++q) {
+    const auto expected = random.Pool(keys, queries.data() + q * dim, counts);
+    const auto bound = random.Bound(keys, queries.data() + q * dim, counts);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_NEAR(interests[static_cast<size_t>(q * dim) + i], expected[i], bound[i])
+          << "D " << dim << " T " << length << " query " << q << " element " << i;
+    }
+  }
+}
+
+TEST(ActivationUnit, AgreesWithTheUnfoldedReferenceForEveryActivation) {
+  for (Activation activation : kActivations) {
+    for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
+      for (bool softmax : {false, true}) {
+        SCOPED_TRACE(static_cast<int>(activation));
+        ExpectAccurate(Unit({17, 9, 5}, activation, interaction, softmax), 7, 40, false);
+        ExpectAccurate(Unit({36}, activation, interaction, softmax), 16, 31, true);
+      }
+    }
+  }
+}
+
+TEST(ActivationUnit, AgreesWithTheReferenceForEveryShape) {
+  for (int64_t dim : {1, 4, 7, 36, 64}) {
+    for (int64_t length : {0, 1, 2, 31, 100, 500}) {
+      ExpectAccurate(Unit({80, 40}, Activation::kSigmoid, Interaction::kHadamard, false), dim, length, length % 2 == 1);
+      ExpectAccurate(Unit({}, Activation::kSigmoid, Interaction::kOuter, length % 2 == 1), dim, length, false);
+    }
+  }
+  ExpectAccurate(Unit({36, 11}, Activation::kDice, Interaction::kOuter, true), 36, 400, true);
+}
+
+TEST(ActivationUnit, ScaleMultipliesTheWeight) {
+  UnitSemantics semantics = Unit({5}, Activation::kTanh, Interaction::kOuter, true);
+  semantics.scale = 0.25f;
+  ExpectAccurate(semantics, 6, 50, false);
+  semantics.hidden.clear();
+  ExpectAccurate(semantics, 6, 50, false);
+}
+
+TEST(ActivationUnit, SameBitsAloneInABatchAndOnAnyNumberOfThreads) {
+  RandomUnit random(Unit({36, 11}, Activation::kDice, Interaction::kOuter, false), 19, 3);
+  const std::vector<float> keys = random.Normal(333 * 19, 1);
+  const std::vector<float> queries = random.Normal(53 * 19, 1);
+  const std::vector<float> together = PoolAll(random, keys, queries, {});
+  EXPECT_EQ(together, PoolAll(random, keys, queries, {}, 2));
+  for (size_t q = 0; q < 53; ++q) {
+    const auto begin = queries.begin() + static_cast<int64_t>(q) * 19;
+    const std::vector<float> alone = PoolAll(random, keys, {begin, begin + 19}, {});
+    EXPECT_EQ(0, std::memcmp(alone.data(), together.data() + q * 19, 19 * sizeof(float))) << q;
+  }
+}
+
+TEST(ActivationUnit, NaNStaysInItsRequestAndItsCandidate) {
+  RandomUnit random(Unit({8}, Activation::kSigmoid, Interaction::kOuter, false), 5, 3);
+  std::vector<float> keys = random.Normal(30 * 5, 1);
+  std::vector<float> queries = random.Normal(10 * 5, 1);
+  const std::vector<float> clean = PoolAll(random, keys, queries, {});
+  queries[4 * 5 + 2] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> poisoned = PoolAll(random, keys, queries, {});
+  for (size_t i = 0; i < clean.size(); ++i) {
+    if (i / 5 == 4) {
+      EXPECT_TRUE(std::isnan(poisoned[i])) << i;
+    } else {
+      EXPECT_EQ(poisoned[i], clean[i]) << i;
+    }
+  }
+  keys[3] = std::numeric_limits<float>::quiet_NaN();
+  for (float value : PoolAll(random, keys, queries, {})) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST(ActivationUnit, AnEmptyHistoryGivesZeros) {
+  for (bool softmax : {false, true}) {
+    RandomUnit random(Unit({8}, Activation::kRelu, Interaction::kOuter, softmax), 5, 3);
+    for (float value : PoolAll(random, {}, random.Normal(10, 1), {})) EXPECT_EQ(value, 0.0f);
+  }
+}
+
+}  // namespace
+}  // namespace din_infer

@@ -1,0 +1,102 @@
+#include "engine/batch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace din_infer {
+namespace {
+
+Schema MakeSchema() {
+  Schema schema;
+  schema.tables = {{"item", 2, Ids::kVocabulary, 0, DType::kInt64}, {"genre", 2, Ids::kVocabulary, 0, DType::kString}};
+  schema.user.name = "user", schema.context.name = "context";
+  schema.candidate = {"candidate", {{"item", 0, Many::kNo}, {"genre", 1, Many::kMean}, {"price", kDense, Many::kNo}}};
+  History history;
+  history.name = "clicks";
+  history.features = {{"item", 0, Many::kNo}};
+  schema.histories = {history};
+  return schema;
+}
+
+// Two requests: candidates 2 and 1, behaviours 3 and 0.
+class BatchTest : public ::testing::Test {
+ protected:
+  Batch Make() {
+    Batch batch;
+    batch.requests = 2;
+    batch.columns["candidate.item"] = Column::int64s(items_, 3).list(candidates_, 3);
+    batch.columns["candidate.genre"] = Column::strings("abc", genre_strings_, 3).list(candidates_, 3).list(genres_, 4);
+    batch.columns["candidate.price"] = Column::floats(prices_, 3).list(candidates_, 3);
+    batch.columns["clicks.item"] = Column::int64s(items_, 3).list(clicks_, 3);
+    return batch;
+  }
+
+  void ExpectRefused(const Batch& batch, const std::string& part) {
+    try {
+      CheckBatch(schema_, batch);
+      FAIL() << "expected an InputError with " << part;
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  }
+
+  Schema schema_ = MakeSchema();
+  int64_t items_[3] = {1, 2, 3};
+  float prices_[3] = {1, 2, 3};
+  int64_t candidates_[3] = {0, 2, 3}, clicks_[3] = {0, 3, 3};
+  int64_t genres_[4] = {0, 2, 2, 3}, genre_strings_[4] = {0, 1, 2, 3};
+};
+
+TEST_F(BatchTest, TakesAValidBatch) {
+  const Batch batch = Make();
+  const CheckedBatch checked = CheckBatch(schema_, batch);
+  EXPECT_EQ(checked.Candidates(), 3);
+  EXPECT_EQ(checked.histories[0].Of(1).size(), 0);
+  EXPECT_EQ(checked.candidate.columns.size(), 3u);
+}
+
+TEST_F(BatchTest, RefusesOffsetsThatDoNotFit) {
+  Batch batch = Make();
+  int64_t down[] = {0, 4, 3};
+  batch.columns["clicks.item"].lists[0].data = down;
+  ExpectRefused(batch, "clicks.item: expected offsets that do not go down, got 4 then 3");
+  int64_t past[] = {0, 3, 5};
+  batch.columns["clicks.item"].lists[0].data = past;
+  ExpectRefused(batch, "end at the number of values, 3, got 5");
+  int64_t late[] = {1, 3, 3};
+  batch.columns["clicks.item"].lists[0].data = late;
+  ExpectRefused(batch, "expected offsets from 0, got 1");
+  batch.columns["clicks.item"].lists[0].size = 2;
+  ExpectRefused(batch, "expected 3 offsets, got 2");
+}
+
+TEST_F(BatchTest, RefusesColumnsThatDoNotAgree) {
+  Batch batch = Make();
+  int64_t other[] = {0, 1, 3};
+  batch.columns["candidate.price"].lists[0].data = other;
+  ExpectRefused(batch, "candidate.price: expected lists as long as those of candidate.item");
+}
+
+TEST_F(BatchTest, RefusesMissingUnknownAndMistypedColumns) {
+  Batch batch = Make();
+  batch.columns.erase("clicks.item");
+  ExpectRefused(batch, "clicks.item: expected a column of this name");
+  batch = Make();
+  batch.columns["clicks.colour"] = batch.columns["clicks.item"];
+  ExpectRefused(batch, "expected 4 columns, got 5");
+  batch = Make();
+  batch.columns["clicks.item"] = Column::floats(prices_, 3).list(clicks_, 3);
+  ExpectRefused(batch, "clicks.item: expected int64, got float32");
+  batch.columns["clicks.item"] = Column::int64s(items_, 3);
+  ExpectRefused(batch, "clicks.item: expected 1 levels of lists, got 0");
+}
+
+TEST_F(BatchTest, RefusesNumbersThatAreNotFinite) {
+  Batch batch = Make();
+  prices_[1] = std::numeric_limits<float>::infinity();
+  ExpectRefused(batch, "candidate.price: expected finite numbers, got inf at 1");
+}
+
+}  // namespace
+}  // namespace din_infer
