@@ -9,9 +9,6 @@ namespace {
 using kernels::kBlock;
 using kernels::Kernels;
 
-// Scratch of Pool: scores [kBlock], a block's interest [dim], and from here on, aligned, the layers'.
-int64_t LayerScratchAt(int64_t dim) { return (kBlock + dim + 15) / 16 * 16; }
-
 int64_t FirstUnits(const UnitSemantics& semantics) { return semantics.hidden.empty() ? 1 : semantics.hidden.front(); }
 
 // Columns of panels, as pack_weights orders the elements of a [in, units] matrix: element p is (input[p], unit[p]).
@@ -115,7 +112,7 @@ ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, cons
 
 size_t ActivationUnit::scratch() const {
   const size_t fold = static_cast<size_t>(8 * dim_);
-  const size_t pool = layers_.scratch() + static_cast<size_t>(LayerScratchAt(dim_));
+  const size_t pool = static_cast<size_t>(kBlock + dim_) + layers_.scratch();  // scores, a block's interest, the layers'
   return std::max(fold, pool);
 }
 
@@ -135,27 +132,45 @@ void ActivationUnit::Fold(const float* queries, int64_t stride, int64_t count, f
   }
 }
 
-void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
+kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
+                                           float* interest) const {
   const kernels::KernelTable& kernel = Kernels();
+  const int64_t begin = block * kBlock;
+  const int64_t count = std::min(kBlock, keys.count - begin);
+  const float* tiles = keys.tiles + begin * dim_;
   float* scores = scratch;
-  float* block_interest = scores + kBlock;
-  float* layer_scratch = scratch + LayerScratchAt(dim_);
+  for (int64_t t = 0; t < count; t += kernel.tile) {
+    kernel.run_layers(layers_.view(), dim_, folded, folded + bias_at_, tiles + t * dim_,
+                      std::min(kernel.tile, count - t), scratch + kBlock, scores + t);
+  }
+  const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
+  return kernel.pool(tiles, dim_, count, counts, softmax_, scores, interest);
+}
+
+void ActivationUnit::Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks,
+                          float* interest) const {
   kernels::Partial total{-INFINITY, 0};
   std::fill(interest, interest + dim_, 0.0f);
-  for (int64_t begin = 0; begin < keys.count; begin += kBlock) {
-    const int64_t count = std::min(kBlock, keys.count - begin);
-    const float* tiles = keys.tiles + begin * dim_;
-    for (int64_t t = 0; t < count; t += kernel.tile) {
-      kernel.run_layers(layers_.view(), dim_, folded, folded + bias_at_, tiles + t * dim_,
-                        std::min(kernel.tile, count - t), layer_scratch, scores + t);
-    }
-    const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
-    const kernels::Partial partial = kernel.pool(tiles, dim_, count, counts, softmax_, scores, block_interest);
-    kernel.merge(dim_, softmax_, partial, block_interest, &total, interest);
+  for (int64_t block = 0; block < blocks; ++block) {
+    Kernels().merge(dim_, softmax_, partials[block], block_interests + block * dim_, &total, interest);
   }
-  if (softmax_ && keys.count > 0) {
-    for (int64_t i = 0; i < dim_; ++i) interest[i] /= total.sum;
+  Finish(total, interest);
+}
+
+void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
+  kernels::Partial total{-INFINITY, 0};
+  std::fill(interest, interest + dim_, 0.0f);
+  float* block_interest = scratch + kBlock + layers_.scratch();
+  for (int64_t block = 0; block < Blocks(keys); ++block) {
+    const kernels::Partial partial = PoolBlock(folded, keys, block, scratch, block_interest);
+    Kernels().merge(dim_, softmax_, partial, block_interest, &total, interest);
   }
+  Finish(total, interest);
+}
+
+void ActivationUnit::Finish(const kernels::Partial& total, float* interest) const {
+  if (!softmax_ || total.max == -INFINITY) return;
+  for (int64_t i = 0; i < dim_; ++i) interest[i] /= total.sum;
 }
 
 }  // namespace din_infer

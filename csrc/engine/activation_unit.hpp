@@ -30,9 +30,17 @@ class ActivationUnit {
   // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.
   void Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const;
 
+  // The same in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on any thread,
+  // then Join, which adds them up in their order. The bits are those of Pool.
+  static int64_t Blocks(const PackedKeys& keys) { return (keys.count + kernels::kBlock - 1) / kernels::kBlock; }
+  kernels::Partial PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
+                             float* interest) const;
+  void Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks, float* interest) const;
+
  private:
   struct Scaled;
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled);
+  void Finish(const kernels::Partial& total, float* interest) const;  // divides by softmax's sum
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
   bool softmax_;

@@ -4,6 +4,7 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
+#include <atomic>
 
 namespace din_infer {
 
@@ -22,9 +23,13 @@ void Parallel::For(int64_t items, const std::function<void(int64_t item, int slo
     return;
   }
   if (arena_ == nullptr) arena_ = std::make_unique<Arena>(threads_);
+  std::atomic<int64_t> next{0};
   arena_->arena.execute([&] {
     tbb::parallel_for(
-        int64_t{0}, items, [&](int64_t item) { body(item, tbb::this_task_arena::current_thread_index()); },
+        0, threads_,
+        [&](int slot) {
+          for (int64_t item = next++; item < items; item = next++) body(item, slot);
+        },
         tbb::simple_partitioner());
   });
 }

@@ -74,8 +74,10 @@ void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* 
   });
   for (size_t h = 0; h < histories.size(); ++h) {
     if (!parts.histories[h].unit.has_value()) continue;
-    runner.Run(*parts.histories[h].unit, histories[h].keys, offsets.data(), histories[h].queries.data(),
-               parts.histories[h].keys.width(), own.data() + histories[h].begin, parts.tower->own_width(), parallel);
+    runner.Run(*parts.histories[h].unit,
+               {histories[h].keys, offsets.data(), histories[h].queries.data(), parts.histories[h].keys.width(),
+                own.data() + histories[h].begin, parts.tower->own_width()},
+               parallel);
   }
   SplitCandidates(offsets.data(), requests.size(), kernels::Kernels().tile, groups);
   parallel.For(static_cast<int64_t>(groups.size()), [&](int64_t item, int slot) {
@@ -156,7 +158,7 @@ void Scorer::State::RunTower(const CandidateGroup& group, FloatBuffer& buffer, f
   float* tower_scratch = logits + (tile + 15) / 16 * 16;
   tower.Logits(own.data() + group.candidates.begin * tower.own_width(), group.candidates.size(),
                biases.data() + group.request * tower.bias_size(), tower_scratch, logits);
-  kernels::Kernels().sigmoid(logits, tile);
+  kernels::Kernels().sigmoid(logits);
   std::copy(logits, logits + group.candidates.size(), scores + group.candidates.begin);
 }
 

@@ -95,14 +95,15 @@ void Merge(int64_t dim, bool softmax, const Partial& later, const float* later_i
   for (int64_t i = 0; i < dim; ++i) interest[i] = interest[i] * keep + later_interest[i] * add;
 }
 
-void SigmoidInPlace(float* values, int64_t n) {
+void SigmoidTile(float* values) {
   const D d;
-  for (int64_t i = 0; i < n; ++i) values[i] = hn::GetLane(Sigmoid(hn::Set(d, values[i])));
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < TileColumns(); i += lanes) hn::Store(Sigmoid(hn::Load(d, values + i)), d, values + i);
 }
 
 const KernelTable& GetTable() {
   static const KernelTable table{
-      hwy::TargetName(HWY_TARGET), TileColumns(), PackWeights, RunAffine, ScalePanels, RunTile, Pool, Merge, SigmoidInPlace};
+      hwy::TargetName(HWY_TARGET), TileColumns(), PackWeights, RunAffine, ScalePanels, RunTile, Pool, Merge, SigmoidTile};
   return table;
 }
 

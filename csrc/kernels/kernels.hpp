@@ -83,8 +83,8 @@ struct KernelTable {
   void (*merge)(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,
                 float* interest);
 
-  // values [n] in place: 1 / (1 + exp(-x)).
-  void (*sigmoid)(float* values, int64_t n);
+  // values [tile] in place: 1 / (1 + exp(-x)).
+  void (*sigmoid)(float* values);
 };
 
 // The table of the best target that this machine runs, or of the one that the environment variable DIN_INFER_TARGET names.

@@ -70,49 +70,57 @@ HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* 
   }
 }
 
-struct StoreRows {  // hidden layer: keeps its units for the next one
+// A hidden layer keeps its units for the next one.
+struct StoreRows {
   float* rows;
 
   HWY_INLINE float* Sums(float*, int64_t unit) const { return rows + unit * TileColumns(); }
-  template <int kV>
-  HWY_INLINE void Take(int64_t unit, const V (&value)[kV]) const {
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+
+  template <class Act, int kU, int kV>
+  HWY_INLINE void Activate(const Layer& layer, int64_t unit, float* sums) const {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (int u = 0; u < kU; ++u, sums += TileColumns()) {
 #pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) hn::Store(value[v], D(), rows + unit * TileColumns() + v * lanes);
+      for (int v = 0; v < kV; ++v) {
+        hn::Store(Act::Apply(hn::Load(d, sums + v * lanes), layer, unit + u), d, sums + v * lanes);
+      }
+    }
   }
 };
 
-struct AddToOutput {  // last hidden layer: goes straight into the linear output
+// The last hidden layer goes straight into the linear output.
+struct AddToOutput {
   const float* weights;
   float* out;
 
   HWY_INLINE float* Sums(float* scratch, int64_t) const { return scratch; }
-  template <int kV>
-  HWY_INLINE void Take(int64_t unit, const V (&value)[kV]) const {
+
+  template <class Act, int kU, int kV>
+  HWY_INLINE void Activate(const Layer& layer, int64_t unit, const float* sums) const {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const V weight = hn::Set(d, weights[unit]);
+    V total[kV];
 #pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) {
-      hn::Store(hn::MulAdd(value[v], weight, hn::Load(d, out + v * lanes)), d, out + v * lanes);
+    for (int v = 0; v < kV; ++v) total[v] = hn::Load(d, out + v * lanes);
+    for (int u = 0; u < kU; ++u, sums += TileColumns()) {
+      const V weight = hn::Set(d, weights[unit + u]);
+#pragma GCC unroll 3
+      for (int v = 0; v < kV; ++v) {
+        total[v] = hn::MulAdd(Act::Apply(hn::Load(d, sums + v * lanes), layer, unit + u), weight, total[v]);
+      }
     }
+#pragma GCC unroll 3
+    for (int v = 0; v < kV; ++v) hn::Store(total[v], d, out + v * lanes);
   }
 };
 
 template <class Act, int kU, int kV, class Sink>
 HWY_INLINE void RunPanel(const Layer& layer, const float* x, int64_t unit, const Sink& sink) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t stride = TileColumns();
   HWY_ALIGN float scratch[kU * kVectors * HWY_LANES(float)];
   float* sums = sink.Sums(scratch, unit);
-  Product<kU, kV>(x, layer.in, layer.weights + unit * layer.in, FromBias{layer.bias + unit}, sums, stride);
-  for (int u = 0; u < kU; ++u) {
-    V value[kV];
-#pragma GCC unroll 3
-    for (int v = 0; v < kV; ++v) value[v] = Act::Apply(hn::Load(d, sums + u * stride + v * lanes), layer, unit + u);
-    sink.Take(unit + u, value);
-  }
+  Product<kU, kV>(x, layer.in, layer.weights + unit * layer.in, FromBias{layer.bias + unit}, sums, TileColumns());
+  sink.template Activate<Act, kU, kV>(layer, unit, sums);
 }
 
 template <class Act, int kV, class Sink>

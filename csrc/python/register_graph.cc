@@ -1,8 +1,10 @@
-// _core.expected_graph: the exporter fills in what the generator shared with the reader lays out.
+// The graph that the exporter fills in, from the generator that it shares with the reader; and what a model file holds.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "onnx/expected_graph.hpp"
+#include "onnx/model_file.hpp"
+#include "python/bindings.hpp"
 
 namespace py = pybind11;
 
@@ -72,10 +74,26 @@ py::dict ExpectedGraph(const std::string& schema_json, const std::string& semant
   return result;
 }
 
+py::dict DescribeFile(const std::string& path) {
+  const ModelFile file = ReadModelFile(std::filesystem::path(path));
+  py::dict parameters, vocabularies;
+  for (const auto& [name, parameter] : file.parameters) parameters[py::str(name)] = parameter.shape;
+  for (size_t i = 0; i < file.vocabularies.size(); ++i) {
+    if (file.schema.tables[i].ids != Ids::kVocabulary) continue;
+    vocabularies[py::str(file.schema.tables[i].name)] = file.vocabularies[i].rows.size();
+  }
+  py::dict result;
+  result["metadata"] = file.metadata;
+  result["parameters"] = parameters;
+  result["vocabularies"] = vocabularies;
+  return result;
+}
+
 }  // namespace
 
 void RegisterGraph(py::module_& module) {
   module.def("expected_graph", &ExpectedGraph, py::arg("schema_json"), py::arg("semantics_json"), py::arg("raw_ids"));
+  module.def("describe_file", &DescribeFile, py::arg("path"));
 }
 
 }  // namespace din_infer

@@ -43,7 +43,8 @@ std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& k
   const int64_t offsets[] = {0, static_cast<int64_t>(queries.size()) / random.dim()};
   std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
   Parallel parallel(threads);
-  UnitRunner().Run(unit, {packed}, offsets, queries.data(), random.dim(), interests.data(), random.dim(), parallel);
+  const std::vector<PackedKeys> histories = {packed};
+  UnitRunner().Run(unit, {histories, offsets, queries.data(), random.dim(), interests.data(), random.dim()}, parallel);
   return interests;
 }
 
@@ -104,6 +105,15 @@ TEST(ActivationUnit, SameBitsAloneInABatchAndOnAnyNumberOfThreads) {
     const auto begin = queries.begin() + static_cast<int64_t>(q) * 19;
     const std::vector<float> alone = PoolAll(random, keys, {begin, begin + 19}, {});
     EXPECT_EQ(0, std::memcmp(alone.data(), together.data() + q * 19, 19 * sizeof(float))) << q;
+  }
+}
+
+TEST(ActivationUnit, SameBitsWhereThreadsShareOneLongHistory) {
+  for (bool softmax : {false, true}) {
+    RandomUnit random(Unit({12}, Activation::kSigmoid, Interaction::kHadamard, softmax), 5, 3);
+    const std::vector<float> keys = random.Normal(5000 * 5, 1);
+    const std::vector<float> query = random.Normal(5, 1);
+    EXPECT_EQ(PoolAll(random, keys, query, {}), PoolAll(random, keys, query, {}, 3));
   }
 }
 
