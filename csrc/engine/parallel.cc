@@ -1,16 +1,31 @@
 #include "engine/parallel.hpp"
 
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
-
 #include <algorithm>
 #include <atomic>
 
+#include "engine/arena.hpp"
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#else  // only ThreadSanitizer needs to be told what TBB orders
+#define __tsan_acquire(address)
+#define __tsan_release(address)
+#endif
+
 namespace din_infer {
 
-struct Parallel::Arena {
-  explicit Arena(int threads) : arena(threads) {}
-  tbb::task_arena arena;
+// What the threads share of one call.
+struct Parallel::Job {
+  std::atomic<int64_t> next{0};
+  int64_t items;
+  const std::function<void(int64_t item, int slot)>& body;
+
+  static void Run(void* context, int slot) {
+    __tsan_acquire(context);
+    Job& job = *static_cast<Job*>(context);
+    for (int64_t item = job.next++; item < job.items; item = job.next++) job.body(item, slot);
+    __tsan_release(context);
+  }
 };
 
 Parallel::Parallel(int threads) : threads_(std::max(threads, 1)) {}
@@ -23,15 +38,10 @@ void Parallel::For(int64_t items, const std::function<void(int64_t item, int slo
     return;
   }
   if (arena_ == nullptr) arena_ = std::make_unique<Arena>(threads_);
-  std::atomic<int64_t> next{0};
-  arena_->arena.execute([&] {
-    tbb::parallel_for(
-        0, threads_,
-        [&](int slot) {
-          for (int64_t item = next++; item < items; item = next++) body(item, slot);
-        },
-        tbb::simple_partitioner());
-  });
+  Job job{{0}, items, body};
+  __tsan_release(&job);
+  arena_->Run(&Job::Run, &job);
+  __tsan_acquire(&job);
 }
 
 }  // namespace din_infer

@@ -7,6 +7,8 @@
 
 namespace din_infer {
 
+class Arena;
+
 // Runs items on up to `threads` threads. The calling thread is one of them; with one thread no other is ever started.
 class Parallel {
  public:
@@ -15,12 +17,12 @@ class Parallel {
 
   int threads() const { return threads_; }
 
-  // body(item, slot) for each item in [0, items). Items are started in their order, so that small ones at the end even out the
-  // load; calls that run at the same time have different slots in [0, threads). The first exception of a body is thrown here.
+  // body(item, slot) for each item in [0, items). Items are started in their order, so that small ones at the end even out
+  // the load; calls that run at the same time have different slots in [0, threads). A body's exception is thrown here.
   void For(int64_t items, const std::function<void(int64_t item, int slot)>& body);
 
  private:
-  struct Arena;
+  struct Job;
   int threads_;
   std::unique_ptr<Arena> arena_;  // made when there is first something to share
 };

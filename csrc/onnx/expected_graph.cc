@@ -128,7 +128,7 @@ class Generator {
     if (feature.many == Many::kNo) {
       return b_.Op("Gather", output, {"table." + table.name, rows}, {{"axis", int64_t{0}}});
     }
-    return b_.Call(Declare("EmbeddingBag", EmbeddingBagFunction(feature.many)), output,
+    return b_.Call(Declare("EmbeddingBag", EmbeddingBagFunction(feature.many, PerRequest(group) ? 1 : 2)), output,
                    {"table." + table.name, rows, column + ".lengths"});
   }
 

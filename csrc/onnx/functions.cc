@@ -99,6 +99,29 @@ Fold FoldHadamard(Builder& b, int64_t d) {
           b.Op("Add", "fold_bias", {b.Op("MatMul", "fold_bias_product", {"queries", linear}), "biases.0"})};
 }
 
+// The length of one axis, [1].
+std::string Length(Builder& b, const std::string& output, const std::string& input, int64_t axis) {
+  return b.Op("Shape", output, {input}, {{"start", axis}, {"end", axis + 1}});
+}
+
+// keys [B, T, D] times A(q) of all candidates -> [B, T, N, H], as one product [B, T, D] x [B, D, N * H]: a broadcast
+// one, [B, 1, T, D] x [B, N, D, H], is no faster and fails in ONNX Runtime 1.20 for N = 0. Every dynamic length is
+// spelt out, because that runtime replaces one that it could infer by -1, which it then cannot infer where another is
+// 0.
+std::string FirstProduct(Builder& b, const std::string& keys, const Fold& fold, int64_t d, int64_t h) {
+  const std::string requests = Length(b, "requests", "keys", 0);
+  const std::string slots = Length(b, "slots", "keys", 1);
+  const std::string candidates = Length(b, "candidates", "queries", 1);
+  const std::string width = b.Ints("width", {h});
+  const std::string columns = b.Op("Mul", "fold_columns", {candidates, width});
+  const std::string wide_shape = b.Concat("fold_wide_shape", {requests, b.Ints("fold_rows", {d}), columns}, 0);
+  const std::string by_key = Transposed(b, "fold_by_key", fold.matrix, {0, 2, 1, 3});
+  const std::string product =
+      b.Op("MatMul", "product_wide", {keys, b.Op("Reshape", "fold_wide", {by_key, wide_shape})});
+  return b.Op("Reshape", "linear.0.product",
+              {product, b.Concat("product_shape", {requests, slots, candidates, width}, 0)});
+}
+
 // Slots that hold a value: position < lengths, for lengths [...] and `size` slots -> [..., size].
 std::string ValidSlots(Builder& b, const std::string& output, const std::string& size, const std::string& lengths) {
   const std::string positions = b.Op("Range", "positions", {b.Int("zero_int", 0), size, b.Int("one_int", 1)});
@@ -189,7 +212,7 @@ Function MaskFunction(int64_t max_length, bool keeps_tail) {
   return f;
 }
 
-Function EmbeddingBagFunction(Many many) {
+Function EmbeddingBagFunction(Many many, int64_t axis) {
   Function f{"", {"table", "rows", "lengths"}, {"bag"}, {}};
   Builder b(&f.nodes);
   const std::string shape = b.Op("Shape", "shape", {"rows"}, {{"start", int64_t{-1}}});
@@ -198,13 +221,13 @@ Function EmbeddingBagFunction(Many many) {
   const std::string embeddings = b.Op("Gather", "embeddings", {"table", "rows"}, {{"axis", int64_t{0}}});
   const std::string kept =
       b.Op("Where", "kept", {b.Unsqueeze("valid_column", valid, -1), embeddings, b.Float("zero", 0)});
-  const std::string axis = b.Ints("bag_axis", {-2});
+  const Names inputs = {kept, b.Ints("bag_axis", {axis})};
   const Attributes drop_axis = {{"keepdims", int64_t{0}}};
   if (many == Many::kSum) {
-    b.Op("ReduceSum", "bag", {kept, axis}, drop_axis);
+    b.Op("ReduceSum", "bag", inputs, drop_axis);
     return f;
   }
-  const std::string sum = b.Op("ReduceSum", "sum", {kept, axis}, drop_axis);
+  const std::string sum = b.Op("ReduceSum", "sum", inputs, drop_axis);
   const std::string count = b.Op("Max", "count", {"lengths_column", b.Int("at_least", 1)});
   const std::string divisor = b.Op("Cast", "divisor", {count}, {{"to", int64_t{1}}});
   b.Op("Div", "bag", {sum, divisor});
@@ -241,9 +264,9 @@ Function ActivationUnitFunction(const UnitSemantics& unit, int64_t dim) {
   const int64_t width = unit.hidden.empty() ? 1 : unit.hidden.front();
   const std::string keys = MaskedKeys(b);
   const Fold fold = unit.interaction == Interaction::kOuter ? FoldOuter(b, dim, width) : FoldHadamard(b, dim);
-  const std::string product = b.Op("MatMul", "linear.0.product", {b.Unsqueeze("keys_of_all", keys, 1), fold.matrix});
-  const std::string z = b.Op("Add", "linear.0", {product, b.Unsqueeze("fold_bias_row", fold.bias, 2)});  // [B, N, T, H]
-  std::string scores = RemainingLayers(b, unit, z);                                                      // [B, N, T]
+  const std::string z =
+      b.Op("Add", "linear.0", {FirstProduct(b, keys, fold, dim, width), b.Unsqueeze("fold_bias_row", fold.bias, 1)});
+  std::string scores = Transposed(b, "scores", RemainingLayers(b, unit, z), {0, 2, 1});  // [B, N, T]
   if (unit.scale) scores = b.Op("Mul", "scaled", {scores, b.Float("scale", *unit.scale)});
   const std::string mask = b.Unsqueeze("mask_row", "mask", 1);
   if (unit.softmax) {  // an empty history has equal weights here, and none below

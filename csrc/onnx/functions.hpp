@@ -16,7 +16,9 @@ Function RowsFunction(const Table& spec, int table);
 Function MaskFunction(int64_t max_length, bool keeps_tail);
 
 // (table [rows, d], rows [..., G], lengths [...]) -> [..., d]: the sum or mean of the first `lengths` embeddings.
-Function EmbeddingBagFunction(Many many);
+// `axis` is that of G, counted from the front: ONNX Runtime 1.20 gives wrong shapes for axes from the back that are
+// empty.
+Function EmbeddingBagFunction(Many many, int64_t axis);
 
 // (values [...], mean [], std []) -> [..., 1]
 Function StandardiseFunction();
