@@ -1,0 +1,55 @@
+"""The compiled core. It expects C-contiguous arrays of the dtypes below; the callers in din_infer check them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Float32 = npt.NDArray[np.float32]
+_Int64 = npt.NDArray[np.int64]
+
+class Model:
+    @staticmethod
+    def from_file(path: str) -> Model: ...
+    @staticmethod
+    def from_bytes(data: bytes, folder: str) -> Model: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    def score(self, columns: dict[str, tuple[Any, ...]], requests: int, threads: int) -> _Float32:
+        """One probability per candidate. `columns` as `din_infer.batch.encode` returns them."""
+
+class ActivationUnit:
+    def __init__(
+        self,
+        interaction: str,
+        weights: list[_Float32],
+        biases: list[_Float32],
+        activation: str,
+        activation_params: list[dict[str, Any]],
+        normalize: str,
+        scale: float | None,
+    ) -> None: ...
+    def run(
+        self,
+        keys: _Float32,
+        key_offsets: _Int64,
+        queries: _Float32,
+        query_offsets: _Int64,
+        counts: _Int64 | None,
+        out: _Float32,
+        threads: int,
+    ) -> None: ...
+
+def expected_graph(schema_json: str, semantics_json: str, raw_ids: bool) -> dict[str, Any]:
+    """The ONNX graph of a model: its inputs, outputs, nodes, functions, parameters and opsets."""
+
+def describe_file(path: str) -> dict[str, Any]:
+    """A model file after all checks: `metadata`, `parameters` with their shapes, `vocabularies` with their sizes."""
+
+def targets() -> list[str]:
+    """Instruction-set targets that this machine can run, best first."""
+
+def target() -> str:
+    """The target in use; the environment variable DIN_INFER_TARGET forces one."""

@@ -1,0 +1,91 @@
+"""What users hand over as arrays, read into NumPy without copies where possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from din_infer.errors import InputError
+
+Array = npt.NDArray[Any]
+Int64Array = npt.NDArray[np.int64]
+
+STRING_KINDS = "UOT"  # NumPy's fixed-width, object and StringDType arrays
+
+
+def to_array(source: Any, where: str) -> Array:
+    """NumPy arrays, `__array__`, DLPack, and flat lists of numbers or strings, as a NumPy array of any shape.
+
+    Raises InputError, naming `where`, for what is none of these or holds anything but numbers or strings.
+    """
+    if isinstance(source, np.ndarray):
+        array: Array = source
+    elif hasattr(source, "__array__") or hasattr(source, "__dlpack__"):
+        array = _from_foreign(source, where)
+    elif isinstance(source, Sequence) and not isinstance(source, str | bytes):
+        array = from_scalars(source, where)
+    else:
+        raise InputError(f"{where}: expected an array or a list, got {describe(source)}")
+    if array.dtype.kind not in "iuf" + STRING_KINDS:
+        raise InputError(f"{where}: expected integers, floats or strings, got dtype {array.dtype}")
+    return array
+
+
+def from_scalars(scalars: Sequence[Any], where: str) -> Array:
+    """A list of numbers, or of strings, as an array; nothing is converted from one to the other."""
+    if len(scalars) == 0:
+        return np.empty(0, np.int64)
+    if isinstance(scalars[0], str):
+        strings = np.empty(len(scalars), object)
+        strings[:] = scalars
+        return strings
+    try:
+        array = np.asarray(scalars)
+    except (ValueError, OverflowError):  # lists of different lengths between the numbers
+        array = np.empty((), object)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        culprit = next((s for s in scalars if not _is_number(s)), scalars[0])
+        raise InputError(f"{where}: expected numbers alone or strings alone, got {describe(culprit)}")
+    if array.dtype.kind == "f" and not any(isinstance(s, float | np.floating) for s in scalars):
+        raise InputError(f"{where}: expected integers that fit int64, got {max(scalars, key=abs)}")
+    return array
+
+
+def to_integers(source: Any, where: str) -> Int64Array:
+    """An integer array of one dimension as contiguous int64."""
+    array = to_array(source, where)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(f"{where}: expected integers in one dimension, got {describe(array)}")
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{where}: expected integers that fit int64, got {array.max()}")
+    return contiguous(array, np.int64)
+
+
+def contiguous(array: Array, dtype: npt.DTypeLike) -> Array:
+    """Row-major, aligned and of `dtype`, as the compiled core reads it; copied only where it is not so."""
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def describe(value: Any) -> str:
+    """Short text of a value for error messages."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} and shape {value.shape}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**64
+    return isinstance(value, float | np.integer | np.floating)
+
+
+def _from_foreign(source: Any, where: str) -> Array:
+    try:
+        return np.asarray(source) if hasattr(source, "__array__") else np.from_dlpack(source)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{where}: expected an array in main memory, got {type(source).__name__}: {reason}") from None

@@ -1,0 +1,196 @@
+"""Batches of requests: all checks of what users send, and the form in which the compiled core takes it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from din_infer import arrow
+from din_infer.arrays import STRING_KINDS, Array, Int64Array, contiguous, describe, to_array, to_integers
+from din_infer.errors import InputError
+from din_infer.jagged import Jagged, from_lists
+from din_infer.schema import Column, Schema
+
+__all__ = ["Encoded", "Jagged", "check_names", "encode", "one_request"]
+
+# (values, *offsets from the outermost lists to the innermost); strings are (UTF-8 bytes, int64 offsets)
+Encoded = tuple[Any, ...]
+
+_SHAPES = ("one value per request", "one list per request", "one list of lists per request")
+
+
+def encode(schema: Schema, columns: Mapping[str, Any]) -> tuple[dict[str, Encoded], int]:
+    """Checks a batch and returns its columns for the core, with the number of requests.
+
+    `columns` holds exactly the schema's columns. Each has one entry per request: a number or string for user and
+    context columns, a list for candidates and histories, one level deeper where the feature has several values.
+    Raises InputError.
+    """
+    check_names((column.name for column in schema.columns()), columns, "column")
+    shaped = {column.name: _shaped(column, columns[column.name]) for column in schema.columns()}
+    requests = _check_requests(shaped)
+    for group, features in schema.groups().items():
+        if group not in ("user", "context"):
+            _check_shared_offsets([(f"{group}.{name}", shaped[f"{group}.{name}"]) for name in features])
+    return {column.name: _encoded(column, shaped[column.name]) for column in schema.columns()}, requests
+
+
+def one_request(
+    schema: Schema,
+    user: Mapping[str, Any],
+    history: Mapping[str, Any],
+    candidates: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The columns of a batch of one request, from each group's features.
+
+    `history` holds the features of the schema's only history, or maps each history's name to its features.
+    """
+    if len(schema.histories) == 1 and not any(isinstance(value, Mapping) for value in history.values()):
+        history = dict.fromkeys(schema.histories, history)
+    check_names(schema.histories, history, "history")
+    columns: dict[str, Any] = {}
+    for group, features in {"user": user, "context": context, "candidate": candidates, **history}.items():
+        if not isinstance(features, Mapping):
+            raise InputError(f"{group}: expected a mapping of features to values, got {describe(features)}")
+        check_names(schema.groups()[group], features, f"{group} feature")
+        columns |= {f"{group}.{name}": _batch_of_one(value) for name, value in features.items()}
+    return columns
+
+
+def _batch_of_one(value: Any) -> Any:
+    """One request's value as a column, without looking at its elements."""
+    if arrow.is_arrow(value):
+        value = arrow.to_column(value, "value")
+    if isinstance(value, np.ndarray | Jagged) and getattr(value, "ndim", 1) == 1:
+        return Jagged.from_lengths(value, [len(value)])
+    return [value]
+
+
+def check_names(expected: Iterable[str], given: Iterable[str], what: str) -> None:
+    """Raises InputError unless both hold the same names, with the nearest name for one that is unknown."""
+    expected, given = list(expected), list(given)
+    lists = f"; expected {', '.join(expected) or 'none'}; got {', '.join(map(str, given)) or 'none'}"
+    for name in given:
+        if name not in expected:
+            near = difflib.get_close_matches(str(name), expected, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InputError(f"unknown {what} {name!r}{hint}{lists}")
+    missing = [name for name in expected if name not in given]
+    if missing:
+        raise InputError(f"missing {what} {', '.join(map(repr, missing))}{lists}")
+
+
+def _shaped(column: Column, source: Any) -> Array | Jagged:
+    """The column as an array or a Jagged of the depth that the schema says."""
+    value = source
+    if arrow.is_arrow(source):
+        value = arrow.to_column(source, column.name)
+    elif not isinstance(source, Jagged):
+        is_array = hasattr(source, "__array__") or hasattr(source, "__dlpack__")
+        of_lists = isinstance(source, np.ndarray) and source.dtype.kind == "O"
+        flat = column.depth == 0 or (is_array and not of_lists)
+        read: Callable[[], Any] = (
+            (lambda: to_array(source, column.name)) if flat else (lambda: from_lists(source, column.depth, column.name))
+        )
+        try:
+            value = read()
+        except InputError as error:
+            raise InputError(f"{error}; {_shape_hint(column)}") from None
+    depth = _depth(value)
+    if column.depth == 2 and depth == 1 and len(value.values) == 0:  # lists that are all empty have no inner ones
+        return Jagged(Jagged(value.values, np.zeros(1, np.int64)), value.offsets)
+    if depth != column.depth:
+        shape = f"array of shape {value.shape}" if isinstance(value, np.ndarray) else f"{depth} levels of lists"
+        raise InputError(f"{column.name}: expected {_SHAPES[column.depth]}, got {shape}; {_shape_hint(column)}")
+    return value  # type: ignore[no-any-return]
+
+
+def _depth(value: Array | Jagged) -> int:
+    """Levels of lists; arrays of more than one dimension, which could be padded, are -1."""
+    if isinstance(value, Jagged):
+        return 1 + _depth(value.values)
+    return 0 if value.ndim == 1 else -1
+
+
+def _shape_hint(column: Column) -> str:
+    example = {"int64": "7, 8", "string": "'a', 'b'", "float32": "0.5, 1.5"}[column.dtype]
+    if column.depth == 0:
+        return f"for two requests write [{example}]"
+    row = f"[{example}]" if column.depth == 1 else f"[[{example}], [{example.partition(',')[0]}]]"
+    entries = {"candidate": "candidates", "user": "values", "context": "values"}.get(column.group, "behaviours")
+    return f"for one request of two {entries} write [{row}], for padded arrays use Jagged.from_padded(array, lengths)"
+
+
+def _check_requests(shaped: Mapping[str, Array | Jagged]) -> int:
+    first, requests = next((name, len(value)) for name, value in shaped.items())
+    for name, value in shaped.items():
+        if len(value) != requests:
+            raise InputError(f"{name}: expected {requests} requests as in {first}, got {len(value)}")
+    return requests
+
+
+def _check_shared_offsets(columns: list[tuple[str, Any]]) -> None:
+    first, lists = columns[0]
+    for name, other in columns[1:]:
+        differ = np.flatnonzero(lists.offsets != other.offsets)
+        if differ.size:
+            request = int(differ[0]) - 1
+            raise InputError(
+                f"{name}: expected {lists.lengths[request]} values in request {request} as in {first},"
+                f" got {other.lengths[request]}"
+            )
+
+
+def _encoded(column: Column, value: Array | Jagged) -> Encoded:
+    offsets: list[Int64Array] = []
+    while isinstance(value, Jagged):
+        offsets.append(value.offsets)
+        value = value.values
+    encoder = {"int64": to_ids, "string": to_utf8, "float32": to_dense}[column.dtype]
+    return (encoder(value, column.name), *offsets)
+
+
+def to_ids(values: Array, where: str) -> Int64Array:
+    """Integers of any dtype as contiguous int64."""
+    if values.size and values.dtype.kind not in "iu":
+        raise InputError(f"{where}: expected integer ids, got dtype {values.dtype}{_example(values)}")
+    return to_integers(values, where)
+
+
+def to_dense(values: Array, where: str) -> Array:
+    """Finite numbers as contiguous float32."""
+    if values.size and values.dtype.kind not in "iuf":
+        raise InputError(f"{where}: expected numbers, got dtype {values.dtype}{_example(values)}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
+        dense = contiguous(values, np.float32)
+    bad = np.flatnonzero(~np.isfinite(dense))
+    if bad.size:
+        raise InputError(f"{where}: expected finite float32 numbers, got {values[bad[0]]} at position {bad[0]}")
+    return dense
+
+
+def to_utf8(values: Array, where: str) -> tuple[Array, Int64Array]:
+    """Strings as UTF-8 bytes, one after another, with their offsets [n + 1]."""
+    if values.size and values.dtype.kind not in STRING_KINDS:
+        raise InputError(f"{where}: expected string ids, got dtype {values.dtype}{_example(values)}")
+    strings = values.tolist() if values.size else []
+    try:
+        text = "".join(strings)
+        data = text.encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        culprit = next((s for s in strings if not isinstance(s, str)), None)
+        raise InputError(
+            f"{where}: expected strings, got {describe(culprit) if culprit is not None else error}"
+        ) from None
+    sizes = map(len, strings) if len(data) == len(text) else (len(s.encode()) for s in strings)
+    offsets = np.zeros(len(strings) + 1, np.int64)
+    np.cumsum(np.fromiter(sizes, np.int64, len(strings)), out=offsets[1:])
+    return np.frombuffer(data, np.uint8), offsets
+
+
+def _example(values: Array) -> str:
+    return f" ({values[:1].tolist()[0]!r})"

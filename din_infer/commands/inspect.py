@@ -1,0 +1,95 @@
+"""`din-infer inspect`: what a model file holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(inspect)
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Model file that `din-infer export` wrote.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Print a model file's columns, semantics, tables, parameters and training facts, after all checks of loading.
+
+    Examples:
+
+        din-infer inspect model.onnx
+
+        din-infer inspect model.onnx --json
+    """
+    facts = _facts(model)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _print(facts)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    import din_infer
+    from din_infer import _core
+
+    model = din_infer.load(path)
+    held = _core.describe_file(str(path))
+    shapes: dict[str, list[int]] = held["parameters"]
+    parameters = {name: {"shape": shape, "bytes": 4 * math.prod(shape)} for name, shape in shapes.items()}
+    tables = {
+        name: {
+            "rows": shapes[f"table.{name}"][0],
+            "dim": table.dim,
+            "ids": table.ids,
+            "dtype": table.dtype,
+            "vocabulary": held["vocabularies"].get(name),
+            "bytes": parameters[f"table.{name}"]["bytes"],
+        }
+        for name, table in model.schema.tables.items()
+    }
+    return {
+        "path": str(path),
+        "format_version": int(held["metadata"]["din_infer.format_version"]),
+        "schema": model.schema.to_dict(),
+        "semantics": model.semantics.to_dict(),
+        "tables": tables,
+        "parameters": parameters,
+        "training": model.training,
+        "memory_bytes": model.memory_bytes,
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from din_infer.schema import Schema
+
+    console = Console()
+    schema = Schema.from_dict(facts["schema"])
+    console.print(
+        f"{facts['path']}: format version {facts['format_version']}, {facts['memory_bytes']:,} bytes in memory"
+    )
+    columns = Table("column", "type", "per value", "table", title="Columns", title_justify="left")
+    for column in schema.columns():
+        several = f"{column.spec.many} of several" if column.spec.many else "one"
+        columns.add_row(column.name, column.dtype, several, column.spec.table or "dense, standardised")
+    console.print(columns)
+    tables = Table("table", "ids", "rows", "dim", "bytes", title="Tables", title_justify="left")
+    for name, table in facts["tables"].items():
+        tables.add_row(
+            name, f"{table['ids']} {table['dtype']}", f"{table['rows']:,}", str(table["dim"]), f"{table['bytes']:,}"
+        )
+    console.print(tables)
+    parameters = Table("parameter", "shape", "bytes", title="Parameters", title_justify="left")
+    for name, parameter in facts["parameters"].items():
+        parameters.add_row(name, " x ".join(map(str, parameter["shape"])) or "scalar", f"{parameter['bytes']:,}")
+    console.print(parameters)
+    for title in ("semantics", "training"):
+        console.print(f"[italic]{title.capitalize()}[/]")
+        console.print_json(data=facts[title])

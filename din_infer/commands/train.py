@@ -1,0 +1,130 @@
+"""`din-infer train`: the PyTorch reference on a folder of requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from din_infer.training.loop import Progress
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(train)
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with train, valid, test .parquet and schema.yaml.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="din | base. [default: din]")] = None,
+    pooling: Annotated[str | None, typer.Option(help="Of the base model: sum | mean. [default: sum]")] = None,
+    interaction: Annotated[str | None, typer.Option(help="outer | hadamard. [default: outer]")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="dice | prelu | relu | sigmoid | tanh | bisigmoid. [default: dice]")
+    ] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="Of the unit's weights: none | softmax. [default: none]")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor on the unit's weights. [default: none]")] = None,
+    unit_hidden: Annotated[
+        str | None, typer.Option(help="Widths of the unit's hidden layers, 0 to 4 of them, as 80,40. [default: 36]")
+    ] = None,
+    tower_hidden: Annotated[str | None, typer.Option(help="The same for the tower. [default: 80,40]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split. [default: 4]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Labelled candidates a mini-batch. [default: 512]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's. [default: 0.002]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and order of requests. [default: 0]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch. [default: PyTorch's own]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+) -> None:
+    """Train a DIN, or the base model it is compared with, and measure it on the valid and test splits.
+
+    Writes checkpoint.pt, config.yaml and metrics.json.
+
+    Examples:
+
+        din-infer train data/ --out run/
+
+        din-infer train data/ --out base/ --model base --pooling mean
+
+        din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
+    """
+    from din_infer.extras import require
+
+    for name in ("torch", "pydantic", "yaml", "sklearn", "pyarrow"):
+        require(name, "train")
+    import torch
+
+    from din_infer.training.checkpoint import save_checkpoint
+    from din_infer.training.config import TrainConfig
+    from din_infer.training.loop import Trainer
+
+    options: dict[str, Any] = {
+        "model": model,
+        "pooling": pooling,
+        "interaction": interaction,
+        "activation": activation,
+        "normalize": normalize,
+        "scale": scale,
+        "unit_hidden": _widths(unit_hidden),
+        "tower_hidden": _widths(tower_hidden),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    config = TrainConfig.from_options(options)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    trainer = Trainer(data, config)
+    with _progress_bar(trainer.candidates) as progress:
+        checkpoint, metrics = trainer.run(progress)
+    out.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(checkpoint, out)
+    config.write(out / "config.yaml")
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        _print_table(out, config.model, metrics)
+
+
+def _widths(text: str | None) -> tuple[str, ...] | None:
+    """`80,40` as its parts, which TrainConfig reads as numbers; an empty text is no layer."""
+    return None if text is None else tuple(part for part in text.split(",") if part)
+
+
+@contextmanager
+def _progress_bar(candidates: int) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("train, loss {task.fields[loss]:.4f}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("train", total=candidates, loss=float("nan"))
+        yield lambda done, loss: bar.update(task, completed=done, loss=loss)
+
+
+def _print_table(out: Path, model: str, metrics: dict[str, dict[str, float | None]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{out}: {model}")
+    for heading in ("split", "AUC", "GAUC", "log loss"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, values in metrics.items():
+        table.add_row(split, *("-" if v is None else f"{v:.4f}" for v in values.values()))
+    Console().print(table)

@@ -1,0 +1,179 @@
+"""MovieLens 100K as requests. Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
+
+What a request sees: the items that its user liked (rating >= 4) strictly before it. Ratings of the same second are
+not seen, for three in four of them come in groups that MovieLens stamped with one second, and their order is not known.
+
+What leaks, and what does not:
+
+- `--split user` holds out the end of each user's own time line. The model is fitted on ratings that other users gave
+  later than a test request, as it never would be in service. Users are seen, moments are not.
+- `--split global` cuts all time lines at one moment, so nothing of the test's time is fitted: most test users are new,
+  and their history is what they liked before the request, after the cut too.
+- Negatives (`next-item`) are drawn uniformly from the items that the user never rated, before or after: knowing what
+  is rated later makes them slightly easier than all unseen items. Neither positives nor negatives are in the history.
+- Vocabularies and dense statistics come from the training split. A negative there may be an item that was first rated
+  later. Only the median that stands in for two missing years is taken over the whole catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import yaml
+
+from din_infer.data import atomic, sources
+from din_infer.data.protocols import PROTOCOLS, Events, Ratings, build_events, ratings_of, sample_negatives
+from din_infer.data.requests import SCHEMA_FILE, write_requests
+from din_infer.data.splits import PARTS, split_in_time
+from din_infer.errors import DataError
+
+SPLITS = ("user", "global")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How requests are made. For `next-item`, `negatives` per positive in train and valid, `test_negatives` in test."""
+
+    protocol: str = "next-item"
+    split: str = "user"
+    seed: int = 0
+    negatives: int = 4
+    test_negatives: int = 99
+    max_history: int = 50
+
+    def __post_init__(self) -> None:
+        for name, choices in (("protocol", PROTOCOLS), ("split", SPLITS)):
+            if getattr(self, name) not in choices:
+                raise DataError(f"{name}: expected {' | '.join(choices)}, got {getattr(self, name)!r}")
+        for name, least in (("seed", 0), ("negatives", 1), ("test_negatives", 1), ("max_history", 1)):
+            if getattr(self, name) < least:
+                raise DataError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+def write_ml_100k(out: Path, source: Path | None, options: Options) -> list[dict[str, Any]]:
+    """Writes train, valid, test and items .parquet and schema.yaml into `out`; returns the facts of each split.
+
+    Raises DataError for a source that is missing or damaged.
+    """
+    files = sources.read_atomic_files(source)
+    items = atomic.read_items(files["item"], f"{sources.NAME}.item")
+    ratings = ratings_of(atomic.read_events(files["inter"], f"{sources.NAME}.inter"), items)
+    events = build_events(ratings, options.protocol)
+    parts = split_in_time(events.owner if options.split == "user" else np.zeros_like(events.owner), events.time)
+    out.mkdir(parents=True, exist_ok=True)
+    all_facts = []
+    for part, name in enumerate(PARTS):
+        table = _part_table(events, ratings, items, np.flatnonzero(parts == part), part, options)
+        facts = {**_facts(table, options), "part": name}
+        write_requests(table, out / f"{name}.parquet", facts)
+        all_facts.append(facts)
+    catalogue = items.select("title", pl.col("item_id", "genre", "release_year").name.prefix("candidate."))
+    catalogue.write_parquet(out / "items.parquet")
+    text = yaml.safe_dump(schema(options.max_history), sort_keys=False, default_flow_style=None, width=120)
+    (out / SCHEMA_FILE).write_text(text, encoding="utf-8")
+    return all_facts
+
+
+def schema(max_history: int) -> dict[str, Any]:
+    """The content of schema.yaml."""
+    return {
+        "version": 1,
+        "request": {"key": "request_id", "group": "user_id", "time": "timestamp"},
+        "label": "label",
+        "tables": {
+            "item": {"dim": 16, "ids": "vocabulary"},
+            "genre": {"dim": 16, "ids": "vocabulary", "dtype": "string"},
+        },
+        "candidate": {
+            "item_id": {"table": "item"},
+            "genre": {"table": "genre", "many": "mean"},
+            "release_year": {"dense": "standardise"},
+        },
+        "histories": {
+            "history": {
+                "features": {"item_id": None, "genre": None},
+                "order": "oldest_first",
+                "max_length": max_history,
+                "keep": "latest",
+            }
+        },
+    }
+
+
+def _part_table(
+    events: Events, ratings: Ratings, items: pl.DataFrame, chosen: npt.NDArray[np.int64], part: int, options: Options
+) -> pa.Table:
+    """The requests numbered `chosen`, candidates by ascending item so that their order tells nothing."""
+    lengths = np.diff(events.offsets)[chosen]
+    candidate, label = _concatenated(events.item, events.offsets[chosen], lengths), None
+    label = _concatenated(events.label, events.offsets[chosen], lengths)
+    if options.protocol == "next-item":
+        count = options.test_negatives if PARTS[part] == "test" else options.negatives
+        owner = events.owner[chosen]
+        negatives = sample_negatives(ratings, owner, count, len(items), (options.seed, part))
+        rows = np.concatenate([candidate[:, None], negatives], axis=1)
+        order = np.argsort(rows, axis=1)
+        candidate = np.take_along_axis(rows, order, axis=1).ravel()
+        label = (order == 0).astype(np.int64).ravel()
+        lengths = np.full(len(chosen), count + 1)
+    begin = np.maximum(events.begin[chosen], events.end[chosen] - options.max_history)
+    history_lengths = events.end[chosen] - begin
+    history = _concatenated(events.liked_items, begin, history_lengths)
+    catalogue = {name: items[name].to_arrow() for name in ("item_id", "release_year")}
+    catalogue["genre"] = items["genre"].to_arrow().cast(pa.list_(pa.string()))
+    return pa.table(
+        {
+            "request_id": chosen,
+            "user_id": ratings.users[events.owner[chosen]],
+            "timestamp": events.time[chosen],
+            "history.item_id": _lists(catalogue["item_id"].take(pa.array(history)), history_lengths),
+            "history.genre": _lists(catalogue["genre"].take(pa.array(history)), history_lengths),
+            "candidate.item_id": _lists(catalogue["item_id"].take(pa.array(candidate)), lengths),
+            "candidate.genre": _lists(catalogue["genre"].take(pa.array(candidate)), lengths),
+            "candidate.release_year": _lists(catalogue["release_year"].take(pa.array(candidate)), lengths),
+            "label": _lists(pa.array(label.astype(np.int8)), lengths),
+        }
+    )
+
+
+def _concatenated(
+    values: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """values[begin[r] : begin[r] + lengths[r]] for all r, one behind the other."""
+    shift = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+    taken: npt.NDArray[np.int64] = values[np.arange(len(shift)) + shift]
+    return taken
+
+
+def _lists(values: pa.Array, lengths: npt.NDArray[np.int64]) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32)), values)
+
+
+def _facts(table: pa.Table, options: Options) -> dict[str, Any]:
+    times = table["timestamp"].to_numpy()
+    dates = (
+        [datetime.fromtimestamp(int(t), UTC).date().isoformat() for t in (times.min(), times.max())]
+        if len(times)
+        else []
+    )
+    labels = table["label"].combine_chunks().flatten().to_numpy()
+    negatives = int((labels == 0).sum() // max(len(table), 1)) if options.protocol == "next-item" else None
+    return {
+        "dataset": "MovieLens 100K",
+        "protocol": options.protocol,
+        "split": options.split,
+        "seed": options.seed,
+        "requests": len(table),
+        "candidates": len(labels),
+        "positives": int(labels.sum()),
+        "sampled_negatives": negatives,
+        "behaviours": len(table["history.item_id"].combine_chunks().flatten()),
+        "dates": dates,
+    }

@@ -1,0 +1,181 @@
+"""Loading a model file and scoring requests with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from din_infer import _core, tables
+from din_infer.arrays import Int64Array, describe
+from din_infer.batch import encode, one_request
+from din_infer.errors import InputError, ModelFileError, SchemaError
+from din_infer.jagged import Jagged
+from din_infer.schema import Schema
+from din_infer.semantics import Semantics
+from din_infer.threads import resolve_threads
+
+DEVICES = ("cpu",)
+PLANS = ("auto", "request")
+
+
+class Ranking(NamedTuple):
+    """Each request's best candidates, best first, of equal scores the one listed first.
+
+    `positions` int64: places in the request's list of candidates; `scores` float32: their probabilities.
+    """
+
+    positions: Jagged
+    scores: Jagged
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> Model:
+    """Loads a model file that `din-infer export` wrote.
+
+    - `source`: a path, or the file's bytes; `folder`: where the external data of bytes lies;
+    - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
+    - `device`: `cpu`.
+
+    Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
+    """
+    if device not in DEVICES:
+        raise InputError(f"device: expected {' | '.join(DEVICES)}, got {device!r}")
+    threads = resolve_threads(threads)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Model(_core.Model.from_bytes(bytes(source), "" if folder is None else os.fspath(folder)), threads)
+    if folder is not None:
+        raise InputError(f"folder: expected None with a path, which says where external data lies, got {folder!r}")
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"source: expected a path or bytes, got {describe(source)}")
+    path = Path(source)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
+    return Model(_core.Model.from_file(os.fspath(path)), threads)
+
+
+class Model:
+    """A loaded model; `load` makes one. It never changes, and any number of threads may score with it at once."""
+
+    def __init__(self, core: _core.Model, threads: int) -> None:
+        self._core = core
+        self._threads = threads
+        try:
+            self._schema = Schema.from_dict(json.loads(core.metadata["din_infer.schema"]))
+            self._semantics = Semantics.from_dict(json.loads(core.metadata["din_infer.semantics"]))
+            self._semantics.check(self._schema)
+            self._training = json.loads(core.metadata.get("din_infer.training", "{}"))
+        except (KeyError, ValueError) as error:
+            what = error if isinstance(error, SchemaError) else f"no readable metadata: {error}"
+            raise ModelFileError(f"expected a din_infer model file, got {what}") from None
+
+    def score(self, columns: Mapping[str, Any], plan: str = "auto") -> npt.NDArray[np.float32]:
+        """Probabilities of all candidates of a batch of requests, in the order given: float32 [candidates].
+
+        `columns` has exactly the schema's columns, `<group>.<feature>`, each with one entry per request: a value for
+        user and context columns, a list for candidate and history columns, a list of lists where a feature has several
+        values. Lists are Jagged, Python lists or Arrow lists; ids are integers of any dtype or strings, and ids that
+        the model does not know share its default row. An empty history, no candidates, no requests: all are valid.
+
+        `plan`: `request` scores request by request; `auto` picks the fastest, which today is that one. Scores are the
+        same bits under each plan, and depend neither on the other candidates and requests nor on the threads.
+
+        Raises InputError for columns that do not fit the schema.
+        """
+        if plan not in PLANS:
+            raise InputError(f"plan: expected {' | '.join(PLANS)}, got {plan!r}")
+        return self._score(columns)[0]
+
+    def score_one(
+        self,
+        *,
+        user: Mapping[str, Any] | None = None,
+        history: Mapping[str, Any] | None = None,
+        candidates: Mapping[str, Any],
+        context: Mapping[str, Any] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities of one request's candidates, float32 [N]; each argument maps features to values.
+
+        `history={"item_id": [3, 5]}` is the model's only history; a model with several takes
+        `history={"clicks": {"item_id": [3, 5]}, "purchases": {"item_id": []}}`. A multi-valued feature has a list per
+        behaviour or candidate. Raises InputError as `score` does.
+        """
+        return self.score(one_request(self._schema, user or {}, history or {}, candidates, context or {}))
+
+    def score_table(self, table: Any) -> Any:
+        """The table with a last column `score`, a list<float32> with a probability for each candidate of its request.
+
+        `table` is pyarrow, Polars or pandas, and the result is of the same kind; other tables with the Arrow PyCapsule
+        interface give pyarrow. Columns beside the schema's are carried through. One row is one request; a scalar
+        candidate column means one candidate. Needs pyarrow. Raises InputError as `score` does.
+        """
+        table = tables.to_known(table)
+        return tables.with_column(table, "score", Jagged(*self._score(tables.columns_of(table, self._schema))))
+
+    def rank(self, columns: Mapping[str, Any], k: int) -> Ranking:
+        """The `k` best candidates of each request, or all where it has fewer; `columns` as for `score`."""
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k: expected an integer of at least 1, got {k!r}")
+        return top_k(Jagged(*self._score(columns)), k)
+
+    def _score(self, columns: Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], Int64Array]:
+        """Probabilities, and the offsets of each request's."""
+        encoded, requests = encode(self._schema, columns)
+        _, offsets, *_ = encoded[f"candidate.{next(iter(self._schema.candidate))}"]
+        return self._core.score(encoded, requests, self._threads), offsets
+
+    @property
+    def schema(self) -> Schema:
+        """What the model reads."""
+        return self._schema
+
+    @property
+    def semantics(self) -> Semantics:
+        """What the model computes."""
+        return self._semantics
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Facts that the file carries about its training: data, dates, split, metrics."""
+        return dict(self._training)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of main memory that the model's parameters and vocabularies take, memory-mapped ones included."""
+        return self._core.memory_bytes
+
+    @property
+    def threads(self) -> int:
+        """How many threads a call may use."""
+        return self._threads
+
+    @property
+    def backend(self) -> str:
+        """What computes, as `native:<instruction set>`."""
+        return f"native:{_core.target()}"
+
+    def __repr__(self) -> str:
+        histories = ", ".join(self._schema.histories) or "no history"
+        return f"<din_infer.Model {self._semantics.pooling} over {histories}, {self.backend}, {self._threads} threads>"
+
+
+def top_k(scores: Jagged, k: int) -> Ranking:
+    """The `k` highest of each list, NaN last."""
+    positions = [np.argsort(-row, kind="stable")[:k] for row in scores]
+    best = [row[chosen] for row, chosen in zip(scores, positions, strict=True)]
+    lengths = np.minimum(scores.lengths, k)
+    none = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    return Ranking(
+        Jagged.from_lengths(np.concatenate(positions or none[0]), lengths),
+        Jagged.from_lengths(np.concatenate(best or none[1]), lengths),
+    )

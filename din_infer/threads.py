@@ -1,0 +1,61 @@
+"""How many threads this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from din_infer.errors import InputError
+
+_ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+def resolve_threads(threads: int | None) -> int:
+    """`threads`, or what the machine leaves this process where it is None. Raises InputError unless at least 1."""
+    if threads is None:
+        return available_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads: expected an integer of at least 1 or None, got {threads!r}")
+    return threads
+
+
+def available_threads() -> int:
+    """Processors that CPU affinity allows, or fewer where a cgroup quota gives less time than that."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, *(math.ceil(quota) for quota in _quotas(_ROOT, _OWN)), allowed))
+
+
+def _quotas(root: Path, own: Path) -> list[float]:
+    """Processors' worth of time that each cgroup above this process grants, versions 2 and 1."""
+    quotas = []
+    for line in _read(own).splitlines():
+        _, controllers, path = line.split(":", 2)
+        v1 = "cpu" in controllers.split(",")
+        if controllers and not v1:
+            continue
+        base = root / "cpu" if v1 else root
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(base):  # in a container, paths may name groups that are not mounted
+                quota = _quota_v1(folder) if v1 else _quota_v2(folder)
+                quotas += [quota] if quota else []
+    return quotas
+
+
+def _quota_v2(folder: Path) -> float | None:
+    fields = _read(folder / "cpu.max").split()
+    return int(fields[0]) / int(fields[1]) if len(fields) == 2 and fields[0] != "max" else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    return int(quota) / int(period) if quota and period and int(quota) > 0 else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,71 @@
+"""The activation unit (DIN, arXiv 1706.06978, section 4.3): the folded form that trains, and the naive one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from din_infer import semantics
+from din_infer.training.layers import FullyConnected
+
+
+class ActivationUnit(nn.Module):
+    """Pools a history for each candidate: u(q) = sum over valid t of weight(k_t, q) k_t.
+
+    A pair's first layer reads x = [k, q, vec(k (x) q)] (`outer`) or [q, k, q - k, q * k] (`hadamard`). Both are linear
+    in k once q is known, W_1 x + b_1 = k A(q) + b(q), so a pair costs D * H_1 multiplications, and x is never built.
+    """
+
+    def __init__(self, width: int, spec: semantics.ActivationUnit) -> None:
+        super().__init__()
+        self.width, self.spec = width, spec
+        products = width**2 if spec.interaction == "outer" else width
+        self.layers = FullyConnected((2 if spec.interaction == "outer" else 3) * width + products, spec)
+        # Embeddings start near 0.05 and products near 0.0025, mute in the range that torch gives so many inputs.
+        nn.init.normal_(self.layers.first.weight[:, -products:], std=width**-0.5)
+
+    def forward(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
+        """keys [N, T, D], valid bool [N, T], queries [N, D] -> user interest [N, D], zeros where no key is valid."""
+        a, b = self.fold(queries)
+        pairs = (torch.bmm(keys, a) + b.unsqueeze(1))[valid]  # [P, H_1]
+        weights = keys.new_zeros(valid.shape).masked_scatter(valid, self.layers.after_first(pairs))
+        weights = normalized(weights * _scale(self.spec), valid, self.spec.normalize)
+        return torch.bmm(weights.unsqueeze(1), keys).squeeze(1)
+
+    def fold(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """A(q) [N, D, H_1] and b(q) [N, H_1] of the first layer, for queries [N, D]."""
+        first, d = self.layers.first, self.width
+        if self.spec.interaction == "outer":
+            w_key, w_query, w_outer = torch.split(first.weight, [d, d, d * d], dim=1)
+            per_query = queries @ w_outer.reshape(-1, d).T  # [N, H_1 * D], from w_outer's view [H_1 * D, D]
+            a = w_key + per_query.view(len(queries), -1, d)  # [N, H_1, D]
+        else:
+            w_query, w_key, w_difference, w_product = torch.split(first.weight, d, dim=1)
+            a = w_key - w_difference + queries.unsqueeze(1) * w_product
+            w_query = w_query + w_difference
+        return a.transpose(1, 2), first.bias + queries @ w_query.T
+
+
+def naive_user_interest(unit: ActivationUnit, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
+    """What `unit` computes, straight from its definition: slow, obvious, and the oracle of its tests."""
+    q = queries.unsqueeze(1).expand_as(keys)  # [N, T, D]
+    if unit.spec.interaction == "outer":
+        x = torch.cat([keys, q, (keys.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)], dim=-1)
+    else:
+        x = torch.cat([q, keys, q - keys, q * keys], dim=-1)
+    weights = keys.new_zeros(valid.shape)
+    weights[valid] = unit.layers(x[valid])
+    weights = normalized(weights * _scale(unit.spec), valid, unit.spec.normalize)
+    return (weights.unsqueeze(-1) * keys).sum(1)
+
+
+def normalized(weights: Tensor, valid: Tensor, normalize: str) -> Tensor:
+    """weights [N, T], zeros where not valid, as they are (`none`) or under a softmax over the valid ones."""
+    if normalize == "none":
+        return weights
+    # A row without a valid behaviour is all -inf and comes out of the softmax as NaN: it is set to zeros.
+    return weights.masked_fill(~valid, -torch.inf).softmax(1).masked_fill(~valid, 0.0)
+
+
+def _scale(spec: semantics.ActivationUnit) -> float:
+    return 1.0 if spec.scale is None else spec.scale

@@ -1,0 +1,74 @@
+"""A trained model on disk: `checkpoint.pt`, which torch loads with `weights_only=True`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+
+from din_infer.errors import DataError
+from din_infer.schema import Schema
+from din_infer.semantics import Semantics
+from din_infer.training.model import DIN
+from din_infer.training.vocabulary import Vocabulary
+
+FILE_NAME = "checkpoint.pt"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in evaluation mode with all it needs to read raw requests.
+
+    `vocabularies` holds an int64 array or a list of strings for each `vocabulary` table; `facts` is JSON: the data, its
+    protocol and split, the hyper-parameters and the metrics.
+    """
+
+    model: DIN
+    schema: Schema
+    semantics: Semantics
+    vocabularies: Mapping[str, Vocabulary]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
+    """Writes `run_dir/checkpoint.pt` and returns its path."""
+    path = Path(run_dir) / FILE_NAME
+    content = {
+        "format": FORMAT,
+        "schema": checkpoint.schema.to_dict(),
+        "semantics": checkpoint.semantics.to_dict(),
+        "vocabularies": {
+            name: v if isinstance(v, list) else torch.from_numpy(np.array(v, dtype=np.int64))
+            for name, v in checkpoint.vocabularies.items()
+        },
+        "state": checkpoint.model.state_dict(),
+        "facts": dict(checkpoint.facts),
+    }
+    torch.save(content, path)
+    return path
+
+
+def load_checkpoint(run_dir: str | Path) -> Checkpoint:
+    """Reads `run_dir/checkpoint.pt`. Raises DataError where it is missing, damaged or of another format."""
+    path = Path(run_dir) / FILE_NAME
+    if not path.is_file():
+        raise DataError(f"{path}: expected a checkpoint written by `din-infer train`, got no file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: expected a checkpoint written by `din-infer train`, got {error}") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{path}: expected checkpoint format {FORMAT}, got {found!r}")
+    schema, semantics = Schema.from_dict(content["schema"]), Semantics.from_dict(content["semantics"])
+    vocabularies = {name: v if isinstance(v, list) else v.numpy() for name, v in content["vocabularies"].items()}
+    model = DIN(schema, semantics, {name: len(v) for name, v in vocabularies.items()})
+    model.load_state_dict(content["state"])
+    return Checkpoint(model.eval(), schema, semantics, vocabularies, content["facts"])

@@ -1,0 +1,72 @@
+"""Hyper-parameters of a training run; `run/config.yaml` holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from din_infer.errors import SchemaError
+from din_infer.schema import Schema
+from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
+
+Activation = Literal["sigmoid", "relu", "prelu", "tanh", "dice", "bisigmoid"]
+
+
+class TrainConfig(BaseModel):
+    """What `din-infer train` can be told. Widths of embeddings and lengths of histories are schema.yaml's.
+
+    | name            | default  | meaning                                                                         |
+    |-----------------|----------|---------------------------------------------------------------------------------|
+    | model           | din      | `din`, or `base`: the same with histories pooled with equal weights             |
+    | pooling         | sum      | of the base model: `sum` or `mean`                                              |
+    | interaction     | outer    | of the activation unit: `outer` or `hadamard`                                   |
+    | activation      | dice     | of the hidden layers of unit and tower                                          |
+    | normalize       | none     | of the unit's weights: `none` or `softmax`                                      |
+    | scale           | absent   | factor on the unit's weights                                                    |
+    | unit_hidden     | 36       | widths of the unit's hidden layers, 0 to 4 of them                              |
+    | tower_hidden    | 80 40    | widths of the tower's hidden layers                                             |
+    | epochs          | 4        | passes over the training split                                                  |
+    | batch_size      | 512      | labelled candidates in a mini-batch; requests are not cut                       |
+    | learning_rate   | 2e-3     | Adam's                                                                          |
+    | seed            | 0        | of initial weights and of the order of the requests                             |
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: Literal["din", "base"] = "din"
+    pooling: Literal["sum", "mean"] = "sum"
+    interaction: Literal["outer", "hadamard"] = "outer"
+    activation: Activation = "dice"
+    normalize: Literal["none", "softmax"] = "none"
+    scale: float | None = None
+    unit_hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=4)] = (36,)
+    tower_hidden: tuple[PositiveInt, ...] = (80, 40)
+    epochs: PositiveInt = 4
+    batch_size: PositiveInt = 512
+    learning_rate: PositiveFloat = 2e-3
+    seed: NonNegativeInt = 0
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> TrainConfig:
+        """Checks options; those at None take their defaults. Raises SchemaError for what is unknown or out of range."""
+        try:
+            return cls(**{name: value for name, value in options.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise SchemaError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+
+    def semantics(self, schema: Schema) -> Semantics:
+        """The semantics that these hyper-parameters declare for a schema's histories."""
+        eps = DICE_EPS if self.activation == "dice" else None
+        tower = Layers(self.tower_hidden, self.activation, eps)
+        if self.model == "base":
+            return Semantics(self.pooling, {}, tower)
+        unit = ActivationUnit(self.unit_hidden, self.activation, eps, self.interaction, self.normalize, self.scale)
+        return Semantics("activation_unit", dict.fromkeys(schema.histories, unit), tower)
+
+    def write(self, path: Path) -> None:
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")

@@ -1,0 +1,50 @@
+"""Metrics of predictions on labelled candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import log_loss, roc_auc_score
+
+Floats = npt.NDArray[np.float32]
+Groups = npt.NDArray[np.int64]
+
+
+def evaluate(
+    labels: Floats, probabilities: Floats, groups: Groups | None, negative_weight: float = 1.0
+) -> dict[str, float | None]:
+    """`auc`, `gauc` and `log_loss` of N candidates; None where a metric is not defined, as AUC with one class alone.
+
+    `negative_weight` counts a negative's log loss, for splits that sample negatives at different rates than training.
+    """
+    return {
+        "auc": auc(labels, probabilities),
+        "gauc": None if groups is None else gauc(labels, probabilities, groups),
+        "log_loss": _log_loss(labels, probabilities, negative_weight),
+    }
+
+
+def auc(labels: Floats, probabilities: Floats) -> float | None:
+    """Area under the ROC curve; None where all labels are the same."""
+    if len(labels) == 0 or labels.min() == labels.max():
+        return None
+    return float(roc_auc_score(labels, probabilities))
+
+
+def gauc(labels: Floats, probabilities: Floats, groups: Groups) -> float | None:
+    """sum_u impressions_u AUC_u / sum_u impressions_u (DIN, section 6.2) over the groups u that have both classes."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    total, weight = 0.0, 0
+    for members in np.split(order, starts):
+        area = auc(labels[members], probabilities[members])
+        if area is not None:
+            total, weight = total + area * len(members), weight + len(members)
+    return total / weight if weight else None
+
+
+def _log_loss(labels: Floats, probabilities: Floats, negative_weight: float) -> float | None:
+    if len(labels) == 0:
+        return None
+    weights = np.where(labels == 1, 1.0, negative_weight)
+    return float(log_loss(labels, probabilities.astype(np.float64), sample_weight=weights, labels=[0, 1]))

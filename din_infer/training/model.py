@@ -1,0 +1,89 @@
+"""DIN and its base model, built from a schema and semantics: embed, pool each history, concatenate, tower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from din_infer.schema import Schema
+from din_infer.semantics import Semantics
+from din_infer.training.activation_unit import ActivationUnit
+from din_infer.training.embedding import Embedding
+from din_infer.training.layers import FullyConnected
+from din_infer.training.requests import Requests
+
+
+class DIN(nn.Module):
+    """Deep Interest Network (arXiv 1706.06978), or the base model where `semantics.pooling` is `sum` or `mean`.
+
+    `vocabulary_sizes` gives the number of ids of each `vocabulary` table, the default row not counted.
+    """
+
+    def __init__(self, schema: Schema, semantics: Semantics, vocabulary_sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.schema, self.semantics = schema, semantics
+        self.embedding = Embedding(schema, vocabulary_sizes)
+        self.units = nn.ModuleList(  # in the histories' order; empty in the base model
+            ActivationUnit(schema.key_width(h), semantics.units[h]) for h in schema.histories if semantics.units
+        )
+        self.tower = FullyConnected(schema.tower_width(), semantics.tower)
+
+    def forward(self, requests: Requests) -> Tensor:
+        """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
+        owner = torch.repeat_interleave(torch.arange(requests.count), requests.lengths("candidate"))  # [N]
+        candidate = self.embedding(requests, "candidate")
+        parts = [e[owner] for e in self.embedding(requests, "user").values()]
+        parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
+        parts += candidate.values()
+        parts += [e[owner] for e in self.embedding(requests, "context").values()]
+        logits: Tensor = self.tower(torch.cat(parts, dim=1))
+        return logits
+
+    def _user_interest(self, i: int, requests: Requests, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
+        """The i-th history pooled for each candidate: [N, D]."""
+        name = list(self.schema.histories)[i]
+        keys = torch.cat(list(self.embedding(requests, name).values()), dim=1)  # [K, D]
+        lengths = requests.lengths(name)
+        if not self.units:
+            return _pooled(keys, lengths, self.semantics.pooling)[owner]
+        padded, valid = _padded(keys, lengths)
+        interest: Tensor = self.units[i](padded[owner], valid[owner], self._query(name, candidate, owner))
+        return interest
+
+    def _query(self, history: str, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
+        """q [N, D]: the candidate's embeddings of the history's features, zeros for those it does not list."""
+        features = self.schema.histories[history].features
+        missing = {f: self.tower.first.weight.new_zeros(len(owner), self.schema.width(s)) for f, s in features.items()}
+        return torch.cat([candidate.get(f, missing[f]) for f in features], dim=1)
+
+    def named_values(self) -> Iterator[tuple[str, Tensor]]:
+        """All values that inference needs, under their names in the model file."""
+        yield from self.embedding.named_values()
+        for history, unit in zip(self.schema.histories, self.units, strict=False):  # the base model has no units
+            assert isinstance(unit, ActivationUnit)
+            yield from ((f"unit.{history}.{name}", value) for name, value in unit.layers.named_values())
+        yield from ((f"tower.{name}", value) for name, value in self.tower.named_values())
+
+    def file_parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Copies of all values as float32 arrays: `weights` [out, in], `alpha`, `mean` and `var` [H], statistics []."""
+        return {name: np.array(value.detach().cpu().numpy(), dtype=np.float32) for name, value in self.named_values()}
+
+
+def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys [K, D] of B requests as [B, T, D], zeros behind each history's end, and which of them are valid [B, T]."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    valid = torch.arange(longest) < lengths.unsqueeze(1)
+    places = valid.flatten().nonzero().squeeze(1)
+    padded = keys.new_zeros(valid.numel(), keys.shape[1]).index_copy(0, places, keys)
+    return padded.view(*valid.shape, keys.shape[1]), valid
+
+
+def _pooled(keys: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+    """Keys [K, D] summed or averaged over each of B requests: [B, D], zeros for an empty history."""
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    sums = keys.new_zeros(len(lengths), keys.shape[1]).index_add(0, owner, keys)
+    return sums / lengths.clamp(min=1).unsqueeze(1) if pooling == "mean" else sums

@@ -1,0 +1,50 @@
+"""The reference's probabilities, which every other path is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from din_infer.training.checkpoint import Checkpoint
+from din_infer.training.model import DIN
+from din_infer.training.requests import Requests, prepare
+
+CANDIDATES_PER_CHUNK = 512  # 512 x 50 pairs x 36 units x 4 bytes = 3.7 MB a tensor, which stays in cache
+
+
+def predict(checkpoint: Checkpoint, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    """One probability per candidate, float32 [N]; `columns` is what `Model.score` takes and `tables.columns_of` gives.
+
+    Raises InputError where they do not fit the schema.
+    """
+    return predict_requests(checkpoint.model, prepare(checkpoint.schema, checkpoint.vocabularies, columns))
+
+
+def predict_requests(model: DIN, requests: Requests) -> npt.NDArray[np.float32]:
+    """The same for requests that are prepared. The model is in evaluation mode here and left in the mode it had."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        parts = [torch.sigmoid(model(requests.select(chunk))) for chunk in _chunks(requests.lengths("candidate"))]
+    model.train(was_training)
+    return np.concatenate([p.numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
+
+
+def _chunks(candidates: Tensor) -> Iterator[Tensor]:
+    """Runs of whole requests of at most CANDIDATES_PER_CHUNK candidates, or of one request that has more."""
+    yield from chunk_requests(torch.arange(len(candidates)), candidates, CANDIDATES_PER_CHUNK)
+
+
+def chunk_requests(order: Tensor, candidates: Tensor, most: int) -> Iterator[Tensor]:
+    """Cuts `order`, numbers of requests that have candidates[r] each, into runs of at most `most` candidates."""
+    ends = candidates[order].cumsum(0)
+    start, done = 0, 0
+    while start < len(order):
+        stop = max(int(torch.searchsorted(ends, done + most, right=True)), start + 1)
+        yield order[start:stop]
+        start, done = stop, int(ends[stop - 1])

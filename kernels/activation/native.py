@@ -1,0 +1,39 @@
+"""The activation unit in the compiled core: folded, fused, vectorised (csrc/kernels)."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from din_infer import _core
+from din_infer.kernels.activation.arguments import Arguments
+from din_infer.kernels.activation.params import ActivationUnitParams
+
+_packed: WeakKeyDictionary[ActivationUnitParams, _core.ActivationUnit] = WeakKeyDictionary()
+
+
+def run(arguments: Arguments, params: ActivationUnitParams, threads: int) -> None:
+    """Writes `arguments.out`."""
+    unit = _packed.get(params)
+    if unit is None:
+        unit = _packed[params] = _pack(params)
+    unit.run(
+        arguments.keys,
+        arguments.key_offsets,
+        arguments.queries,
+        arguments.query_offsets,
+        arguments.counts,
+        arguments.out,
+        threads,
+    )
+
+
+def _pack(params: ActivationUnitParams) -> _core.ActivationUnit:
+    return _core.ActivationUnit(
+        params.interaction,
+        list(params.weights),
+        list(params.biases),
+        params.activation,
+        [dict(layer) for layer in params.activation_params],
+        params.normalize,
+        params.scale,
+    )

@@ -1,0 +1,161 @@
+"""The command line: help, version, errors, and `score`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import din_infer
+from din_infer import cli
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture
+def din_infer_command(monkeypatch, capsys):
+    """Runs a command line in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["din-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def requests_path(tmp_path, random_columns):
+    columns = random_columns(25)
+    labels = [[0] * len(row) for row in columns["candidate.item_id"]]
+    path = tmp_path / "requests.parquet"
+    table = pa.table({"request_id": range(25), "label": labels, **{k: pa.array(v) for k, v in columns.items()}})
+    pq.write_table(table, path, row_group_size=7)
+    return path
+
+
+@pytest.fixture
+def catalogue_path(tmp_path):
+    path = tmp_path / "items.parquet"
+    genres = [[1], [], [2, 3], [4]]
+    pq.write_table(
+        pa.table({"title": ["a", "b", "c", "d"], "candidate.item_id": [101, 102, 103, 104], "candidate.genre": genres}),
+        path,
+    )
+    return path
+
+
+def test_help_names_every_command(din_infer_command):
+    status, out, _ = din_infer_command("--help")
+    assert status == 0
+    for name in ("data", "train", "export", "validate", "inspect", "score", "bench"):
+        assert name in out
+
+
+def test_every_command_has_help_with_an_example(din_infer_command):
+    for name in ("data", "train", "export", "validate", "inspect", "score", "bench"):
+        status, out, _ = din_infer_command(name, "--help")
+        assert status == 0
+        assert name == "bench" or name == "data" or f"din-infer {name}" in " ".join(out.split())
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['din-infer', '--help']\n"
+        "from din_infer.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'pyarrow', 'polars', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(din_infer_command):
+    assert din_infer_command("--version") == (0, f"din_infer {din_infer.__version__}\n", "")
+
+
+def test_without_typer_the_extra_is_named(monkeypatch, din_infer_command):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    status, out, err = din_infer_command("--help")
+    assert (status, out) == (2, "")
+    assert err == "error: expected typer to be installed, got none; pip install 'din_infer[table]'\n"
+
+
+def test_score_writes_a_list_beside_the_candidates(din_infer_command, model_path, requests_path, tmp_path):
+    out = tmp_path / "scores.parquet"
+    status, printed, _ = din_infer_command("score", model_path, requests_path, "--out", out, "--json", "--threads", 1)
+    requests, scored = pq.read_table(requests_path), pq.read_table(out)
+    expected = din_infer.load(model_path, threads=1).score_table(requests)
+    assert status == 0
+    assert scored["score"].to_pylist() == expected["score"].to_pylist()
+    assert scored.column_names == [n for n in expected.column_names if not n.startswith("history.")]
+    summary = json.loads(printed)
+    assert summary["requests"] == 25
+    assert summary["candidates"] == len(expected["score"].combine_chunks().flatten())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["requests.parquet", "scores.parquet"]
+
+
+def test_score_ranks_a_catalogue(din_infer_command, model_path, requests_path, catalogue_path, tmp_path):
+    out = tmp_path / "best.parquet"
+    options = ("--catalogue", catalogue_path, "--top-k", 3)
+    status, printed, _ = din_infer_command("score", model_path, requests_path, "--out", out, *options)
+    assert status == 0
+    assert "25 requests, 100 candidates" in printed
+    requests, best = pq.read_table(requests_path), pq.read_table(out)
+    added = ["title", "candidate.item_id", "candidate.genre", "score"]
+    assert best.column_names == ["request_id", "user.country", "user.age", "context.hour", *added]
+    columns = {name: requests[name] for name in requests.column_names if "." in name}
+    items = pq.read_table(catalogue_path).to_pydict()
+    columns |= {name: [items[name]] * 25 for name in ("candidate.item_id", "candidate.genre")}
+    scores = din_infer.load(model_path).score(columns).reshape(25, 4)
+    for row, all_scores in zip(best.to_pylist(), scores, strict=True):
+        order = np.argsort(-all_scores, kind="stable")[:3]
+        assert row["score"] == all_scores[order].tolist()
+        for name in added[:3]:
+            assert row[name] == [items[name][i] for i in order]
+
+
+def test_score_of_no_requests(din_infer_command, model_path, requests_path, catalogue_path, tmp_path):
+    empty, out = tmp_path / "empty.parquet", tmp_path / "out.parquet"
+    pq.write_table(pq.read_table(requests_path).slice(0, 0), empty)
+    assert din_infer_command("score", model_path, empty, "--out", out)[0] == 0
+    assert pq.read_table(out).num_rows == 0
+    assert din_infer_command("score", model_path, empty, "--out", out, "--catalogue", catalogue_path)[0] == 0
+
+
+def test_errors_are_one_line(din_infer_command, model_path, requests_path, catalogue_path, tmp_path):
+    out = tmp_path / "out.parquet"
+    cases = {
+        ("nowhere.onnx", requests_path, "--out", out): "error: nowhere.onnx: expected a model file, got nothing there",
+        (model_path, tmp_path, "--out", out): f"error: {tmp_path}: expected a Parquet file, got a folder",
+        (model_path, model_path, "--out", out): f"error: {model_path}: expected a Parquet file, got: ",
+        (model_path, catalogue_path, "--out", out): "error: missing column 'user.country', ",
+        (model_path, requests_path, "--out", tmp_path / "no" / "out.parquet"): "error: ",
+        (model_path, requests_path, "--out", out, "--top-k", 5): "error: --top-k: expected --catalogue beside it",
+        (model_path, requests_path, "--out", out, "--catalogue", requests_path): "error: candidate.item_id: expected a",
+    }
+    for arguments, message in cases.items():
+        status, printed, err = din_infer_command("score", *arguments)
+        assert (status, printed) == (2, "")
+        assert err.startswith(message)
+        assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_bad_row_leaves_no_file(din_infer_command, model_path, requests_path, tmp_path):
+    table = pq.read_table(requests_path)
+    ages = table["user.age"].to_pylist()
+    ages[20] = float("nan")
+    table = table.set_column(table.column_names.index("user.age"), "user.age", pa.array(ages))
+    pq.write_table(table, requests_path)
+    status, _, err = din_infer_command("score", model_path, requests_path, "--out", tmp_path / "out.parquet")
+    assert status == 2
+    assert "user.age: expected finite float32 numbers, got nan" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["requests.parquet"]

@@ -1,0 +1,195 @@
+"""Training end to end on a small data set, metrics and hyper-parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+from sklearn.metrics import log_loss, roc_auc_score
+
+from din_infer.data.requests import write_requests
+from din_infer.errors import DataError, InputError, SchemaError
+from din_infer.tables import columns_of
+from din_infer.training.config import TrainConfig
+from din_infer.training.loop import Trainer
+from din_infer.training.metrics import evaluate, gauc
+from din_infer.training.predict import chunk_requests, predict
+
+SCHEMA = {
+    "version": 1,
+    "request": {"key": "request_id", "group": "user_id", "time": "timestamp"},
+    "tables": {"item": {"dim": 4, "min_count": 3}, "genre": {"dim": 3, "dtype": "string"}},
+    "candidate": {
+        "item_id": {"table": "item"},
+        "genre": {"table": "genre", "many": "mean"},
+        "release_year": {"dense": "standardise"},
+    },
+    "histories": {"history": {"features": {"item_id": None, "genre": None}, "max_length": 6}},
+}
+SMALL: dict[str, Any] = {
+    "unit_hidden": (6,),
+    "tower_hidden": (8,),
+    "epochs": 12,
+    "batch_size": 32,
+    "learning_rate": 0.03,
+}
+
+
+def split_table(seed: int, requests: int = 100) -> pa.Table:
+    """Each user likes one of two genres; a candidate is liked where its genre is that of the history."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for r in range(requests):
+        taste = int(rng.integers(2))
+        history = [int(rng.integers(10)) * 2 + taste for _ in range(rng.integers(1, 9))]
+        candidates = rng.integers(0, 20, rng.integers(0, 5)).tolist()
+        rows.append(
+            {
+                "request_id": r,
+                "user_id": f"u{r % 7}",
+                "timestamp": r,
+                "history.item_id": history,
+                "history.genre": [[f"g{i % 2}"] for i in history],
+                "candidate.item_id": candidates,
+                "candidate.genre": [[f"g{i % 2}", "all"] for i in candidates],
+                "candidate.release_year": [1990.0 + i for i in candidates],
+                "label": [int(i % 2 == taste) for i in candidates],
+            }
+        )
+    types = [("request_id", pa.int64()), ("user_id", pa.string()), ("timestamp", pa.int64())]
+    ids, names = pa.list_(pa.int64()), pa.list_(pa.list_(pa.string()))
+    types += [("history.item_id", ids), ("history.genre", names), ("candidate.item_id", ids)]
+    types += [("candidate.genre", names), ("candidate.release_year", pa.list_(pa.float32())), ("label", ids)]
+    return pa.Table.from_pylist(rows, schema=pa.schema(types))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("train", "valid", "test")):
+        write_requests(split_table(seed), tmp_path / f"{name}.parquet", {"part": name})
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [{}, {"interaction": "hadamard", "activation": "prelu", "normalize": "softmax"}])
+def test_a_din_learns_what_a_history_tells(folder: Path, options: dict[str, Any]) -> None:
+    trainer = Trainer(folder, TrainConfig(**SMALL, **options))
+    done = []
+    checkpoint, metrics = trainer.run(lambda candidates, loss: done.append((candidates, loss)))
+    assert done[-1][0] == trainer.candidates
+    assert done[-1][1] < done[0][1]
+    for name in ("auc", "gauc"):
+        assert (metrics["test"][name] or 0) > 0.9
+    assert json.loads(json.dumps(checkpoint.facts))["metrics"] == metrics
+    table = split_table(2)
+    labels = np.array([label for row in table["label"].to_pylist() for label in row])
+    probabilities = predict(checkpoint, columns_of(table, trainer.schema))
+    assert roc_auc_score(labels, probabilities) == metrics["test"]["auc"]
+    assert log_loss(labels, probabilities.astype(np.float64)) == pytest.approx(metrics["test"]["log_loss"])
+
+
+def test_the_seed_decides_the_model(folder: Path) -> None:
+    def train(seed: int) -> dict[str, Any]:
+        return Trainer(folder, TrainConfig(**{**SMALL, "epochs": 1}, seed=seed)).run()[0].model.file_parameters()
+
+    torch.manual_seed(99)  # the caller's generator neither matters nor moves
+    state = torch.get_rng_state()
+    first, again, other = train(0), train(0), train(1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(np.array_equal(value, again[name]) for name, value in first.items())
+    assert not np.array_equal(first["tower.weights.0"], other["tower.weights.0"])
+
+
+def test_the_default_row_trains_with_rare_ids_alone(folder: Path) -> None:
+    parameters = Trainer(folder, TrainConfig(**SMALL)).run()[0].model.file_parameters()
+    assert not parameters["table.genre"][0].any()
+    assert not parameters["table.item"][0].any()  # each of the 20 items occurs three times or more
+    table = split_table(0)
+    items = table["history.item_id"].to_pylist()
+    items[:10] = [[1000 + 10 * r + t for t in range(len(row))] for r, row in enumerate(items[:10])]
+    table = table.set_column(3, "history.item_id", pa.array(items, pa.list_(pa.int64())))
+    write_requests(table, folder / "train.parquet", {})
+    trainer = Trainer(folder, TrainConfig(**SMALL))
+    assert trainer.vocabularies["item"].max() < 1000  # type: ignore[union-attr]
+    assert trainer.run()[0].model.file_parameters()["table.item"][0].any()
+
+
+def test_dense_statistics_are_those_of_the_training_split(folder: Path) -> None:
+    parameters = Trainer(folder, TrainConfig(**{**SMALL, "epochs": 1})).run()[0].model.file_parameters()
+    years = np.concatenate([row for row in split_table(0)["candidate.release_year"].to_pylist() if row])
+    assert parameters["dense.candidate.release_year.mean"] == pytest.approx(years.mean())
+    assert parameters["dense.candidate.release_year.std"] == pytest.approx(years.std())
+
+
+def test_what_a_folder_gets_wrong(folder: Path) -> None:
+    table = split_table(0)
+    cases: list[tuple[pa.Table, type[Exception], str]] = [
+        (table.drop_columns(["label"]), DataError, "expected a column 'label', got request_id"),
+        (table.drop_columns(["user_id"]), DataError, "expected a column 'user_id'"),
+        (table.drop_columns(["history.genre"]), InputError, "history.genre"),
+        (table.set_column(8, "label", table["history.item_id"]), DataError, "expected one label per candidate, got"),
+        (table.set_column(8, "label", table["candidate.item_id"]), DataError, "expected labels 0 or 1, got"),
+        (
+            table.set_column(8, "label", table["timestamp"]),
+            DataError,
+            "expected a list beside the candidates, got int64",
+        ),
+        (table.slice(0, 0), DataError, "expected labelled candidates, got none"),
+    ]
+    for wrong, error, message in cases:
+        write_requests(wrong, folder / "train.parquet", {})
+        with pytest.raises(error, match=message):
+            Trainer(folder, TrainConfig())
+    (folder / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="expected a Parquet file of requests, got"):
+        Trainer(folder, TrainConfig())
+    (folder / "schema.yaml").write_text("tables: [")
+    with pytest.raises(DataError, match="expected YAML, got"):
+        Trainer(folder, TrainConfig())
+    (folder / "schema.yaml").unlink()
+    with pytest.raises(DataError, match="expected a schema, got no file"):
+        Trainer(folder, TrainConfig())
+
+
+def test_mini_batches_are_whole_requests() -> None:
+    candidates, order = torch.tensor([3, 9, 2, 4, 1, 5]), torch.tensor([5, 1, 0, 2, 4, 3])
+    chunks = [chunk.tolist() for chunk in chunk_requests(order, candidates, 6)]
+    assert chunks == [[5], [1], [0, 2, 4], [3]]
+    assert list(chunk_requests(torch.arange(0), candidates[:0], 6)) == []
+
+
+def test_gauc_weighs_groups_by_impressions() -> None:
+    labels = np.array([1, 0, 1, 0, 0, 1, 1], np.float32)
+    probabilities = np.array([0.9, 0.1, 0.3, 0.6, 0.2, 0.8, 0.7], np.float32)
+    groups = np.array([0, 0, 1, 1, 1, 2, 2])  # AUC 1 with 2 impressions, 0.5 with 3, one class alone
+    assert gauc(labels, probabilities, groups) == pytest.approx((1.0 * 2 + 0.5 * 3) / 5)
+    assert evaluate(labels[5:], probabilities[5:], groups[5:])["gauc"] is None
+    assert evaluate(labels[5:], probabilities[5:], None)["auc"] is None
+    assert evaluate(labels[:0], probabilities[:0], groups[:0]) == {"auc": None, "gauc": None, "log_loss": None}
+
+
+def test_log_loss_counts_sampled_negatives_at_their_rate() -> None:
+    labels, probabilities = np.array([1, 0, 0, 0, 0], np.float32), np.full(5, 0.2, np.float32)
+    got = evaluate(labels, probabilities, None, negative_weight=0.25)["log_loss"]
+    assert got == pytest.approx(-(math.log(0.2) + math.log(0.8)) / 2, rel=1e-6)
+
+
+def test_options_are_checked() -> None:
+    assert TrainConfig.from_options({"epochs": 2, "seed": None}) == TrainConfig(epochs=2)
+    assert TrainConfig.from_options({"unit_hidden": ("80", "40")}).unit_hidden == (80, 40)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"model": "dien"}, "model: Input should be 'din' or 'base', got 'dien'"),
+        ({"epochs": 0}, "epochs: .* greater than 0, got 0"),
+        ({"unit_hidden": (8,) * 5}, "unit_hidden: .* at most 4"),
+        ({"momentum": 1}, "momentum: Extra inputs are not permitted, got 1"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(SchemaError, match=message):
+            TrainConfig.from_options(options)
