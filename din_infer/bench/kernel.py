@@ -65,12 +65,12 @@ def competitors(case: KernelCase, threads: int, seed: int = 0) -> list[Competito
     ours, ours_hadamard = "din_infer", "din_infer, hadamard"
     return [
         Competitor(ours, _native(outer, keys, queries, threads)),
-        Competitor("ONNX Runtime, folded by hand", _onnx(outer, "folded", keys, queries, threads), ours),
-        Competitor("PyTorch, folded by hand", torch_eager.folded_unit(outer, keys, queries, threads), ours),
-        Competitor("ONNX Runtime, naive outer product", _naive(outer, case, keys, queries, threads), ours),
+        Competitor("ONNX Runtime, folded", _onnx(outer, "folded", keys, queries, threads), ours),
+        Competitor("PyTorch, folded", torch_eager.folded_unit(outer, keys, queries, threads), ours),
+        Competitor("ONNX Runtime, naive outer", _naive(outer, case, keys, queries, threads), ours),
         Competitor(ours_hadamard, _native(hadamard, keys, queries, threads)),
         Competitor(
-            "ONNX Runtime, hadamard as exported", _onnx(hadamard, "unfolded", keys, queries, threads), ours_hadamard
+            "ONNX Runtime, library hadamard", _onnx(hadamard, "unfolded", keys, queries, threads), ours_hadamard
         ),
     ]
 

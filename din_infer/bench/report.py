@@ -21,13 +21,13 @@ class Row:
 
     case: str
     name: str
-    versus: str | None
     median_ms: float
     p10_ms: float
     p90_ms: float
     rounds: int
     times_ours: float
     max_difference: float
+    versus: str | None = None
     gflops: float | None = None
 
 

@@ -86,7 +86,7 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
     found = [
         Competitor("din_infer", _native(model, requests)),
         Competitor(
-            "ONNX Runtime, folded (the exported file)",
+            "ONNX Runtime, folded",
             _onnx(workload.model, model.schema, requests, threads),
             "din_infer",
         ),
@@ -99,7 +99,7 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
     if workload.checkpoint:
         twin_path = _exported(_twin(workload.checkpoint), folder / "twin.onnx")
         twin = din_infer.load(twin_path, threads=threads)
-        ours = f"din_infer, {_interaction(twin.semantics)} model"
+        ours = f"din_infer, {_interaction(twin.semantics)}"
         found.append(Competitor(ours, _native(twin, requests)))
         found.append(_unfolded(unfolded(twin_path), twin, requests, threads, ours))
     return found
@@ -176,7 +176,5 @@ def _onnx(model: Any, schema: Schema, requests: Sequence[Columns], threads: int)
 
 
 def _unfolded(graph: Any, model: din_infer.Model, requests: Sequence[Columns], threads: int, versus: str) -> Competitor:
-    name = {"outer": "naive outer product", "hadamard": "hadamard as libraries export it"}[
-        _interaction(model.semantics)
-    ]
+    name = {"outer": "naive outer", "hadamard": "library hadamard"}[_interaction(model.semantics)]
     return Competitor(f"ONNX Runtime, {name}", _onnx(graph, model.schema, requests, threads), versus)

@@ -96,7 +96,7 @@ def request(
         "mean_candidates": mean_candidates,
         "mean_behaviours": mean_behaviours,
     }
-    title = f"Time per request, {case} on average, threads: {threads}"
+    title = f"Time per request ({case}), threads: {threads}"
     _finish("request", settings, rows(case, measured, runs=len(workload.requests)), title, out, as_json)
 
 
@@ -149,7 +149,7 @@ def rich_table(table: Sequence[Row], title: str) -> Any:
 
     from din_infer.bench.report import three_digits
 
-    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     view.add_column("")
     for name in ("median ms", "p10 - p90", "x ours", "max diff"):
         view.add_column(name, justify="right", no_wrap=True)

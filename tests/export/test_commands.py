@@ -1,0 +1,99 @@
+"""`din-infer export`, `validate` and `inspect`, as people run them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from din_infer.cli import build_app
+from din_infer.export.storage import crc_entry
+from din_infer.training.checkpoint import Checkpoint, save_checkpoint
+from din_infer.training.model import DIN
+
+
+@pytest.fixture(scope="module")
+def case(make_case: Any) -> Any:
+    return make_case(activation="prelu")
+
+
+@pytest.fixture(scope="module")
+def run(case: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `din-infer train` leaves it, with `model.onnx` and `requests.parquet` beside the checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    model = DIN(case.schema, case.semantics, {name: len(ids) for name, ids in case.vocabularies.items()})
+    facts = {"data": "synthetic"}
+    save_checkpoint(Checkpoint(model.eval(), case.schema, case.semantics, case.vocabularies, facts), folder)
+    columns = case.columns([{"candidate": 2, "clicks": 3}, {"candidate": 3, "buys": 4}])
+    pq.write_table(pa.table(columns), folder / "requests.parquet")
+    invoke("export", folder, "--out", folder / "model.onnx")
+    return folder
+
+
+def invoke(*arguments: Any, status: int = 0) -> str:
+    result = CliRunner().invoke(build_app(), [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output + repr(result.exception)
+    return result.stdout
+
+
+def test_validate_compares_with_every_runtime(run: Path) -> None:
+    options = ("--requests", run / "requests.parquet", "--checkpoint", run)
+    found = json.loads(invoke("validate", run / "model.onnx", *options, "--json"))
+    assert list(found) == ["certificate", "onnxruntime", "pytorch"]
+    assert all(agreement["max_abs_error"] <= 1e-5 for agreement in found.values())
+    assert found["onnxruntime"]["candidates"] == found["pytorch"]["candidates"] == 5
+    assert "ONNX Runtime" in invoke("validate", run / "model.onnx", *options)
+
+
+def test_validate_fails_where_the_weights_are_others(run: Path, tmp_path: Path) -> None:
+    model = onnx.load(run / "model.onnx")
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "tower.biases.2")
+    bias.raw_data = struct.pack("<f", np.float32(1.0))
+    del model.metadata_props[-1]  # the checksum, which would stop it earlier
+    content = model.SerializeToString()
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(content + crc_entry(content))
+    found = json.loads(invoke("validate", path, "--json", status=1))
+    assert found["certificate"]["max_abs_error"] > 1e-3
+    assert found["onnxruntime"]["max_abs_error"] <= 1e-5, "both runtimes read the same file"
+
+
+def test_inspect_shows_all(run: Path, case: Any) -> None:
+    facts = json.loads(invoke("inspect", run / "model.onnx", "--json"))
+    assert facts["schema"] == case.schema.to_dict()
+    assert facts["semantics"] == json.loads(json.dumps(case.semantics.to_dict()))
+    assert facts["training"]["data"] == "synthetic"
+    assert facts["tables"]["item"] == {
+        "rows": 10,
+        "dim": 3,
+        "ids": "vocabulary",
+        "dtype": "int64",
+        "vocabulary": 9,
+        "bytes": 120,
+    }
+    assert facts["parameters"]["unit.clicks.weights.0"]["shape"] == [5, 2 * 7 + 7 * 7]
+    text = invoke("inspect", run / "model.onnx")
+    assert all(part in text for part in ("candidate.genres", "mean of several", "table.brand", "synthetic"))
+
+
+def test_inspect_refuses_what_loading_refuses(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes((run / "model.onnx").read_bytes()[:-1])
+    result = CliRunner().invoke(build_app(), ["inspect", str(path)])
+    assert result.exit_code != 0
+
+
+def test_export_can_inline(run: Path, tmp_path: Path) -> None:
+    summary = json.loads(invoke("export", run, "--out", tmp_path / "inline.onnx", "--inline", "--json"))
+    assert summary == {"path": str(tmp_path / "inline.onnx"), "bytes": summary["bytes"], "inline": True}
+    assert (tmp_path / "vocabulary.parquet").is_file()
