@@ -28,9 +28,7 @@ struct UnitSemantics : LayerSemantics {
   std::optional<float> scale;
 
   // Inputs of the first layer for keys of width `dim`.
-  int64_t InputWidth(int64_t dim) const {
-    return interaction == Interaction::kOuter ? 2 * dim + dim * dim : 4 * dim;
-  }
+  int64_t InputWidth(int64_t dim) const { return interaction == Interaction::kOuter ? 2 * dim + dim * dim : 4 * dim; }
 };
 
 struct Semantics {

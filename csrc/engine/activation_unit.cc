@@ -29,8 +29,8 @@ struct PanelOrder {
   std::vector<int64_t> input, unit;
 };
 
-// Rows of the affine map q -> folded query: x = [k, q, vec(k (x) q)], so row p = (i, h) of W is Wo[h, i * D + .] and the
-// constant Wk[h, i]; the biases' rows are Wq[h, .] and b1[h].
+// Rows of the affine map q -> folded query: x = [k, q, vec(k (x) q)], so row p = (i, h) of W is Wo[h, i * D + .] and
+// the constant Wk[h, i]; the biases' rows are Wq[h, .] and b1[h].
 PackedAffine OuterFold(int64_t dim, int64_t units, int64_t bias_at, const float* w, const float* b) {
   const int64_t in = 2 * dim + dim * dim;
   const int64_t size = bias_at + WholeTiles(units);
@@ -112,7 +112,8 @@ ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, cons
 
 size_t ActivationUnit::scratch() const {
   const size_t fold = static_cast<size_t>(8 * dim_);
-  const size_t pool = static_cast<size_t>(kBlock + dim_) + layers_.scratch();  // scores, a block's interest, the layers'
+  const size_t pool =
+      static_cast<size_t>(kBlock + dim_) + layers_.scratch();  // scores, a block's interest, the layers'
   return std::max(fold, pool);
 }
 

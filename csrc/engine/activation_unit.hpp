@@ -24,14 +24,15 @@ class ActivationUnit {
   size_t scratch() const;                                                // floats, for Fold and for Pool
   size_t bytes() const;
 
-  // Specialises the first layer to each of `count` queries [count, dim], rows `stride` apart: folded [count, folded_size].
+  // Specialises the first layer to each of `count` queries [count, dim], rows `stride` apart: folded [count,
+  // folded_size].
   void Fold(const float* queries, int64_t stride, int64_t count, float* folded, float* scratch) const;
 
   // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.
   void Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const;
 
-  // The same in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on any thread,
-  // then Join, which adds them up in their order. The bits are those of Pool.
+  // The same in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on
+  // any thread, then Join, which adds them up in their order. The bits are those of Pool.
   static int64_t Blocks(const PackedKeys& keys) { return (keys.count + kernels::kBlock - 1) / kernels::kBlock; }
   kernels::Partial PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
                              float* interest) const;
@@ -47,8 +48,8 @@ class ActivationUnit {
   int64_t bias_at_;  // place of the biases in a folded query
   Interaction interaction_;
   PackedLayers layers_;
-  PackedAffine fold_;                 // outer: the whole folded query; hadamard: its biases
-  FloatBuffer constant_, scaled_;     // hadamard: A = constant + q_i scaled, in panels
+  PackedAffine fold_;              // outer: the whole folded query; hadamard: its biases
+  FloatBuffer constant_, scaled_;  // hadamard: A = constant + q_i scaled, in panels
 };
 
 }  // namespace din_infer

@@ -15,9 +15,8 @@ Arena::Arena(int threads) : state_(new State{threads}) {}
 Arena::~Arena() = default;
 
 void Arena::Run(void (*run)(void* context, int slot), void* context) {
-  state_->arena.execute([=] {
-    tbb::parallel_for(0, state_->threads, [=](int slot) { run(context, slot); }, tbb::simple_partitioner());
-  });
+  state_->arena.execute(
+      [=] { tbb::parallel_for(0, state_->threads, [=](int slot) { run(context, slot); }, tbb::simple_partitioner()); });
 }
 
 }  // namespace din_infer

@@ -7,9 +7,7 @@
 namespace din_infer {
 namespace {
 
-const char* Name(DType type) {
-  return type == DType::kInt64 ? "int64" : type == DType::kString ? "string" : "float32";
-}
+const char* Name(DType type) { return type == DType::kInt64 ? "int64" : type == DType::kString ? "string" : "float32"; }
 
 DType Type(const Column& column) {
   if (column.float_values != nullptr) return DType::kFloat32;
@@ -19,9 +17,11 @@ DType Type(const Column& column) {
 // Offsets must start at 0, never go down, and end at `values`.
 void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values) {
   if (offsets.size != lists + 1) {
-    throw InputError(name + ": expected " + std::to_string(lists + 1) + " offsets, got " + std::to_string(offsets.size));
+    throw InputError(name + ": expected " + std::to_string(lists + 1) + " offsets, got " +
+                     std::to_string(offsets.size));
   }
-  if (offsets.data[0] != 0) throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
+  if (offsets.data[0] != 0)
+    throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
   for (int64_t i = 0; i < lists; ++i) {
     if (offsets.data[i + 1] < offsets.data[i]) {
       throw InputError(name + ": expected offsets that do not go down, got " + std::to_string(offsets.data[i]) +
@@ -29,8 +29,8 @@ void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists
     }
   }
   if (offsets.data[lists] != values) {
-    throw InputError(name + ": expected offsets that end at the number of values, " + std::to_string(values) + ", got " +
-                     std::to_string(offsets.data[lists]));
+    throw InputError(name + ": expected offsets that end at the number of values, " + std::to_string(values) +
+                     ", got " + std::to_string(offsets.data[lists]));
   }
 }
 

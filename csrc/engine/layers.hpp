@@ -12,9 +12,9 @@ namespace din_infer {
 
 // Parameters of hidden layers and their linear output, as torch.nn.Linear has them; shapes follow from LayerSemantics.
 struct LayerParameters {
-  std::vector<const float*> weights, biases;    // [out, in] and [out], the last for the output: [1, in] and [1]
-  std::vector<const float*> alpha, mean, var;   // [out] per hidden layer, null where the activation has none
-  std::vector<float> eps;                       // per hidden layer
+  std::vector<const float*> weights, biases;   // [out, in] and [out], the last for the output: [1, in] and [1]
+  std::vector<const float*> alpha, mean, var;  // [out] per hidden layer, null where the activation has none
+  std::vector<float> eps;                      // per hidden layer
 };
 
 // Rows rounded up to whole tiles.
@@ -38,7 +38,8 @@ class PackedAffine {
   kernels::Affine view_;
 };
 
-// All layers but the first one's weights and bias, which the activation unit has per candidate and the tower per request.
+// All layers but the first one's weights and bias, which the activation unit has per candidate and the tower per
+// request.
 class PackedLayers {
  public:
   PackedLayers(const LayerSemantics& semantics, const LayerParameters& parameters);

@@ -38,8 +38,8 @@ GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows
   const auto& shared = file.schema.candidate.features;
   for (const Feature& feature : group.features) {
     if (feature.table == kDense) {
-      const bool of_candidate = std::any_of(shared.begin(), shared.end(),
-                                            [&](const Feature& other) { return other.name == feature.name; });
+      const bool of_candidate =
+          std::any_of(shared.begin(), shared.end(), [&](const Feature& other) { return other.name == feature.name; });
       const bool history = group.name != "user" && group.name != "context";
       const std::string owner = history && of_candidate ? "candidate" : group.name;
       const std::string name = "dense." + owner + "." + feature.name;
@@ -48,7 +48,8 @@ GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows
     }
     const size_t index = static_cast<size_t>(feature.table);
     const Table& table = file.schema.tables[index];
-    embedding.Add(FeatureEmbedding::Table(&rows[index], Get(file, "table." + table.name).data, table.dim, feature.many));
+    embedding.Add(
+        FeatureEmbedding::Table(&rows[index], Get(file, "table." + table.name).data, table.dim, feature.many));
   }
   return embedding;
 }

@@ -17,8 +17,9 @@ class Parallel {
 
   int threads() const { return threads_; }
 
-  // body(item, slot) for each item in [0, items). Items are started in their order, so that small ones at the end even out
-  // the load; calls that run at the same time have different slots in [0, threads). A body's exception is thrown here.
+  // body(item, slot) for each item in [0, items). Items are started in their order, so that small ones at the end even
+  // out the load; calls that run at the same time have different slots in [0, threads). A body's exception is thrown
+  // here.
   void For(int64_t items, const std::function<void(int64_t item, int slot)>& body);
 
  private:

@@ -38,8 +38,8 @@ struct Scorer::State {
   struct HistoryState {
     std::vector<FloatBuffer> tiles;  // one per request
     std::vector<PackedKeys> keys;
-    FloatBuffer queries;             // [candidates, D]
-    int64_t begin = 0;               // of the pooled vector in `own`
+    FloatBuffer queries;  // [candidates, D]
+    int64_t begin = 0;    // of the pooled vector in `own`
   };
 
   Model model;
@@ -57,7 +57,8 @@ struct Scorer::State {
 void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* scores) {
   const size_t count = static_cast<size_t>(requests.size());
   offsets.assign(1, 0);
-  for (int64_t r = requests.begin; r < requests.end; ++r) offsets.push_back(offsets.back() + batch.candidate.Of(r).size());
+  for (int64_t r = requests.begin; r < requests.end; ++r)
+    offsets.push_back(offsets.back() + batch.candidate.Of(r).size());
   const size_t candidates = static_cast<size_t>(offsets.back());
   Reserve(own, candidates * static_cast<size_t>(parts.tower->own_width()));
   Reserve(biases, count * static_cast<size_t>(parts.tower->bias_size()));

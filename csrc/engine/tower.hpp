@@ -1,5 +1,5 @@
-// The MLP on top. What it reads of the user and the context is the same for all candidates of a request, so that share of the
-// first layer is computed once, as the bias that the candidates' columns start from.
+// The MLP on top. What it reads of the user and the context is the same for all candidates of a request, so that share
+// of the first layer is computed once, as the bias that the candidates' columns start from.
 #pragma once
 
 #include <cstdint>

@@ -12,7 +12,8 @@ constexpr int64_t kGroup = 16;
 constexpr int64_t kFewCandidates = 2;
 constexpr int64_t kManyBlocks = 8;
 
-// Large groups first, then ever smaller ones, so that threads finish together. Multiples of 4 keep the fold's product dense.
+// Large groups first, then ever smaller ones, so that threads finish together. Multiples of 4 keep the fold's product
+// dense.
 void SplitForThreads(const int64_t* offsets, int64_t requests, int64_t threads, std::vector<CandidateGroup>& groups) {
   groups.clear();
   for (int64_t r = 0; r < requests; ++r) {

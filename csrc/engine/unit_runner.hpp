@@ -19,8 +19,8 @@ struct CandidateGroup {
 // All candidates of requests [0, requests), in groups of at most `size`.
 void SplitCandidates(const int64_t* offsets, int64_t requests, int64_t size, std::vector<CandidateGroup>& groups);
 
-// Each request's history and queries: its queries are rows [offsets[r], offsets[r + 1]) of `queries`, and the same rows of
-// `interests` receive the pooled keys. Rows are query_stride and interest_stride floats apart.
+// Each request's history and queries: its queries are rows [offsets[r], offsets[r + 1]) of `queries`, and the same rows
+// of `interests` receive the pooled keys. Rows are query_stride and interest_stride floats apart.
 struct UnitBatch {
   const std::vector<PackedKeys>& keys;
   const int64_t* offsets;

@@ -6,7 +6,8 @@ RowMap::RowMap(const Table& table, const Vocabulary& vocabulary) : ids_(table.id
   int64_rows_.reserve(vocabulary.int64_keys.size());
   string_rows_.reserve(vocabulary.string_keys.size());
   for (size_t i = 0; i < vocabulary.int64_keys.size(); ++i) int64_rows_[vocabulary.int64_keys[i]] = vocabulary.rows[i];
-  for (size_t i = 0; i < vocabulary.string_keys.size(); ++i) string_rows_[vocabulary.string_keys[i]] = vocabulary.rows[i];
+  for (size_t i = 0; i < vocabulary.string_keys.size(); ++i)
+    string_rows_[vocabulary.string_keys[i]] = vocabulary.rows[i];
 }
 
 int64_t RowMap::Row(int64_t id) const {
@@ -30,7 +31,8 @@ int64_t RowMap::Row(std::string_view id) const {
 }
 
 size_t RowMap::bytes() const {
-  constexpr size_t kNode = 2 * sizeof(void*);  // of the standard library's hash map: a next pointer, and a bucket on average
+  constexpr size_t kNode =
+      2 * sizeof(void*);  // of the standard library's hash map: a next pointer, and a bucket on average
   return int64_rows_.size() * (kNode + sizeof(*int64_rows_.begin())) +
          string_rows_.size() * (kNode + sizeof(size_t) + sizeof(*string_rows_.begin()));
 }

@@ -16,8 +16,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// The larger and the smaller of a bound and x; NaN where x is NaN. x86's instructions return their second operand where one is
-// NaN, and Arm's return NaN; Highway's scalar code drops it.
+// The larger and the smaller of a bound and x; NaN where x is NaN. x86's instructions return their second operand where
+// one is NaN, and Arm's return NaN; Highway's scalar code drops it.
 HWY_INLINE V AtLeast(V bound, V x) {
 #if HWY_TARGET == HWY_SCALAR
   return hn::IfThenElse(hn::Lt(x, bound), bound, x);
@@ -43,11 +43,12 @@ HWY_INLINE V ReduceExp(V x, hn::Vec<hn::RebindToSigned<D>>& shifted_n) {
   const V rounded = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
   shifted_n = hn::ShiftLeft<23>(hn::BitCast(di, rounded));
   const V n = hn::Sub(rounded, magic);
-  const V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);    // ln2 in two parts, the first exact in n * part
+  const V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);  // ln2 in two parts, the first exact in n * part
   return hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
 }
 
-// (e^r - 1 - r) / r^2 for |r| <= ln2 / 2, so that e^r has a relative error below 4e-9: minimax, fitted by Lawson's iteration.
+// (e^r - 1 - r) / r^2 for |r| <= ln2 / 2, so that e^r has a relative error below 4e-9: minimax, fitted by Lawson's
+// iteration.
 HWY_INLINE V ExpTail(V r) {
   const D d;
   V p = hn::Set(d, 1.38145988e-3f);
@@ -67,8 +68,8 @@ HWY_INLINE V Exp(V x) {
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), shifted_n));
 }
 
-// 1 / (1 + 2^t) with t = -x log2(e). Coarser than Exp, and cheaper: t is rounded once, and 2^f on |f| <= 1/2 is a minimax polynomial of
-// degree 5 with a relative error of 1.6e-7, of which the quotient keeps at most a quarter.
+// 1 / (1 + 2^t) with t = -x log2(e). Coarser than Exp, and cheaper: t is rounded once, and 2^f on |f| <= 1/2 is a
+// minimax polynomial of degree 5 with a relative error of 1.6e-7, of which the quotient keeps at most a quarter.
 HWY_INLINE V Sigmoid(V x) {
   const D d;
   const hn::RebindToSigned<D> di;

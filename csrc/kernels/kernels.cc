@@ -40,8 +40,8 @@ HWY_INLINE Partial ExpScores(int64_t count, const float* counts, float* scores) 
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   V max = hn::Set(d, -INFINITY);
   for (int64_t t = 0; t < count; t += lanes) {
-    const V score = hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(count - t)), hn::Load(d, scores + t),
-                                   hn::Set(d, -INFINITY));
+    const V score =
+        hn::IfThenElse(hn::FirstN(d, static_cast<size_t>(count - t)), hn::Load(d, scores + t), hn::Set(d, -INFINITY));
     max = hn::Max(max, score);
     hn::Store(score, d, scores + t);
   }
@@ -102,8 +102,15 @@ void SigmoidTile(float* values) {
 }
 
 const KernelTable& GetTable() {
-  static const KernelTable table{
-      hwy::TargetName(HWY_TARGET), TileColumns(), PackWeights, RunAffine, ScalePanels, RunTile, Pool, Merge, SigmoidTile};
+  static const KernelTable table{hwy::TargetName(HWY_TARGET),
+                                 TileColumns(),
+                                 PackWeights,
+                                 RunAffine,
+                                 ScalePanels,
+                                 RunTile,
+                                 Pool,
+                                 Merge,
+                                 SigmoidTile};
   return table;
 }
 

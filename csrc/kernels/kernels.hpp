@@ -1,11 +1,12 @@
 // The kernels, one table of functions for each instruction set. They never allocate, spawn threads or throw.
 //
-// Lanes are columns: a *tile* holds `tile` columns (keys in the activation unit, candidates in the tower) of a [width, columns]
-// matrix, as [width][tile] floats. Weights are *panels* of a few units, [width][units] each, units in order. So a product is
-// broadcast-weight times vector-of-columns, no width needs padding, and no sum runs across lanes before pooling.
+// Lanes are columns: a *tile* holds `tile` columns (keys in the activation unit, candidates in the tower) of a [width,
+// columns] matrix, as [width][tile] floats. Weights are *panels* of a few units, [width][units] each, units in order.
+// So a product is broadcast-weight times vector-of-columns, no width needs padding, and no sum runs across lanes before
+// pooling.
 //
-// Every output element is one chain of fused multiply-adds in a fixed order, whatever the tile or panel it falls in: that is what
-// makes a score independent of its neighbours.
+// Every output element is one chain of fused multiply-adds in a fixed order, whatever the tile or panel it falls in:
+// that is what makes a score independent of its neighbours.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@
 
 namespace din_infer::kernels {
 
-// Keys whose weighted sum is one partial result. A multiple of every target's tile, so that its value does not depend on them.
+// Keys whose weighted sum is one partial result. A multiple of every target's tile, so that its value does not depend
+// on them.
 inline constexpr int64_t kBlock = 192;
 
 // Buffers given to kernels start at a multiple of this many bytes.
@@ -42,7 +44,8 @@ struct Layers {
   const float* bias = nullptr;     // [1]
 };
 
-// y = constant + W x, for y of `width` values. Here lanes are values of y, so W is in tiles of them: [width / tile][in][tile].
+// y = constant + W x, for y of `width` values. Here lanes are values of y, so W is in tiles of them: [width /
+// tile][in][tile].
 struct Affine {
   int64_t in = 0, width = 0;        // width is a multiple of the target's tile
   const float* constant = nullptr;  // [width]
@@ -66,16 +69,18 @@ struct KernelTable {
   void (*affine)(const Affine& affine, const float* x, int64_t x_stride, int64_t count, float* y, int64_t y_stride,
                  float* scratch);
 
-  // out = constant + x_i * scaled, where i is the row of a panel that an element is in: panels of [in, units] in all three.
-  void (*scale_panels)(int64_t in, int64_t units, const float* constant, const float* scaled, const float* x, float* out);
+  // out = constant + x_i * scaled, where i is the row of a panel that an element is in: panels of [in, units] in all
+  // three.
+  void (*scale_panels)(int64_t in, int64_t units, const float* constant, const float* scaled, const float* x,
+                       float* out);
 
-  // One tile of columns through all layers, the first with weights and bias of its own; `columns` <= tile outputs are meant.
-  // scratch: 2 * widest * tile floats. Writes whole vectors to out [tile].
-  void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* columns_tile,
-                     int64_t columns, float* scratch, float* out);
+  // One tile of columns through all layers, the first with weights and bias of its own; `columns` <= tile outputs are
+  // meant. scratch: 2 * widest * tile floats. Writes whole vectors to out [tile].
+  void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias,
+                     const float* columns_tile, int64_t columns, float* scratch, float* out);
 
-  // Weights the `count` <= kBlock keys of a block by `scores` (which it overwrites) and adds them up into interest [dim].
-  // counts [count] says how often each key occurs, or is null.
+  // Weights the `count` <= kBlock keys of a block by `scores` (which it overwrites) and adds them up into interest
+  // [dim]. counts [count] says how often each key occurs, or is null.
   Partial (*pool)(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
                   float* interest);
 
@@ -87,8 +92,8 @@ struct KernelTable {
   void (*sigmoid)(float* values);
 };
 
-// The table of the best target that this machine runs, or of the one that the environment variable DIN_INFER_TARGET names.
-// Chosen once. Throws InputError where that name is not among Targets().
+// The table of the best target that this machine runs, or of the one that the environment variable DIN_INFER_TARGET
+// names. Chosen once. Throws InputError where that name is not among Targets().
 const KernelTable& Kernels();
 
 // Names of the targets that are compiled in and run here, best first.

@@ -13,8 +13,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
-// Accumulators of the product: kVectors of columns times kUnits of units. 3 x 4 fills the 16 registers of AVX2 with the three
-// columns and one weight; AVX-512 has 32 registers, and 3 x 8 with weights broadcast from memory.
+// Accumulators of the product: kVectors of columns times kUnits of units. 3 x 4 fills the 16 registers of AVX2 with the
+// three columns and one weight; AVX-512 has 32 registers, and 3 x 8 with weights broadcast from memory.
 inline constexpr int kVectors = 3;
 inline constexpr int kUnits = HWY_TARGET == HWY_AVX3 ? 8 : 4;
 
@@ -38,7 +38,8 @@ struct FromColumns {
 };
 
 // out[u][v] = start(u, v) + sum_i x[i][v] * panel[i][u], i in order; `out_stride` floats between units.
-// Never inlined: gcc 12 would keep an accumulator of the AVX2 form in memory, next to an activation, and halve its speed.
+// Never inlined: gcc 12 would keep an accumulator of the AVX2 form in memory, next to an activation, and halve its
+// speed.
 template <int kU, int kV, class Start>
 HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* HWY_RESTRICT panel, const Start& start,
                           float* HWY_RESTRICT out, int64_t out_stride) {

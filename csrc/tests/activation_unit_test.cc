@@ -35,7 +35,7 @@ FloatBuffer Tiles(const std::vector<float>& rows, int64_t dim) {
 }
 
 std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& keys, const std::vector<float>& queries,
-                       const std::vector<float>& counts, int threads = 1) {
+                           const std::vector<float>& counts, int threads = 1) {
   const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
   const FloatBuffer tiles = Tiles(keys, random.dim());
   const PackedKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),

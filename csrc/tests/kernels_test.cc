@@ -18,7 +18,8 @@ TEST(Kernels, TheTargetInUseIsOneThatRunsHere) {
   EXPECT_EQ(kBlock % Kernels().tile, 0);
 }
 
-// Every exponent and both signs, with about a thousand values each. Absolute error: what the weights that it becomes see.
+// Every exponent and both signs, with about a thousand values each. Absolute error: what the weights that it becomes
+// see.
 TEST(Kernels, SigmoidIsAccurateOverAllExponents) {
   FloatBuffer x(static_cast<size_t>(Kernels().tile));
   double worst = 0;

@@ -1,4 +1,5 @@
-// A random activation unit, and what it computes, in float64 and without the fold: x = [k, q, vec(k (x) q)] written out.
+// A random activation unit, and what it computes, in float64 and without the fold: x = [k, q, vec(k (x) q)] written
+// out.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ class RandomUnit {
   // keys [T, D], query [D], counts [T] or empty -> user interest [D].
   std::vector<double> Pool(const std::vector<float>& keys, const float* query, const std::vector<float>& counts) const;
 
-  // The bound of the accuracy tests: sum_t (|s_t| + 1) |k_t| 16 / 2^24 per element of the interest; softmax's s is its weight.
+  // The bound of the accuracy tests: sum_t (|s_t| + 1) |k_t| 16 / 2^24 per element of the interest; softmax's s is its
+  // weight.
   std::vector<double> Bound(const std::vector<float>& keys, const float* query, const std::vector<float>& counts) const;
 
  private:

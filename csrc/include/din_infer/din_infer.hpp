@@ -41,14 +41,15 @@ struct Offsets {
   int64_t size = 0;  // number of lists + 1; 0 where there is no such level
 };
 
-// A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any `size`.
+// A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any
+// `size`.
 struct Column {
   const int64_t* int64_values = nullptr;
   const float* float_values = nullptr;
-  const char* characters = nullptr;                // strings: value i is [string_offsets[i], string_offsets[i + 1])
-  const int64_t* string_offsets = nullptr;         // [size + 1]
-  int64_t size = 0;                                // values
-  std::vector<Offsets> lists;                      // outermost first: a history's [requests + 1], then a multi-valued feature's
+  const char* characters = nullptr;         // strings: value i is [string_offsets[i], string_offsets[i + 1])
+  const int64_t* string_offsets = nullptr;  // [size + 1]
+  int64_t size = 0;                         // values
+  std::vector<Offsets> lists;  // outermost first: a history's [requests + 1], then a multi-valued feature's
 
   static Column int64s(const int64_t* values, int64_t size);
   static Column floats(const float* values, int64_t size);

@@ -1,0 +1,113 @@
+# make demo | test | bench | lint | clean. Each sets up what it needs first, and skips what is done.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+# `python -c` and `-m` do not see the current folder, so nothing here imports the checkout in place of the installed package.
+export PYTHONSAFEPATH := 1
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMPS := .venv/stamps
+SOURCES := $(shell find din_infer kernels export csrc -type f -not -path '*/__pycache__/*')
+
+.PHONY: help
+help:
+	@echo "make demo    train, export, validate, score and time a DIN on MovieLens 100k; results in demo/"
+	@echo "make test    all tests, C++ and Python"
+	@echo "make bench   kernel and request benchmarks; results in build/bench/"
+	@echo "make lint    ruff, mypy, clang-format (make format applies them, make tidy runs clang-tidy)"
+	@echo "make build   set-up alone: system packages, .venv, din_infer installed in it"
+	@echo "make clean   removes build/ and demo/ (make distclean: .venv too)"
+
+# ---- set-up ----
+.PHONY: build
+build: $(STAMPS)/installed
+
+$(STAMPS)/venv: scripts/system-packages
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 1; }
+	@mkdir -p $(@D)
+	scripts/system-packages $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch $@
+
+# The build tools stay in .venv (no isolated build), so CMake finds the same paths again and builds only what changed.
+$(STAMPS)/build-tools: $(STAMPS)/venv constraints.txt
+	$(PIP) install --constraint constraints.txt scikit-build-core pybind11 cmake ninja
+	@touch $@
+
+$(STAMPS)/installed: $(STAMPS)/build-tools pyproject.toml $(SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --constraint constraints.txt --no-build-isolation '.[dev]'
+	@touch $@
+
+# ---- tests ----
+.PHONY: test test-cpp
+test: test-cpp build
+	$(BIN)/pytest
+
+test-cpp: $(STAMPS)/build-tools
+	$(BIN)/cmake -S csrc -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DCMAKE_BUILD_TYPE=Release -DDIN_INFER_TESTS=ON --log-level=WARNING
+	$(BIN)/cmake --build build/cpp
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+
+# ---- the demo: data, two models, one file, its checks, its scores, its speed ----
+.PHONY: demo
+demo: demo/scores.parquet demo/validation.json demo/report/results.json
+	@$(BIN)/python benchmarks/summary.py demo
+
+demo/data/schema.yaml: $(STAMPS)/installed
+	$(BIN)/din-infer data ml-100k --out demo/data
+
+demo/base/metrics.json: demo/data/schema.yaml
+	$(BIN)/din-infer train demo/data --out demo/base --model base
+
+demo/din/metrics.json: demo/data/schema.yaml
+	$(BIN)/din-infer train demo/data --out demo/din --model din --interaction outer --activation dice
+
+demo/model.onnx: demo/din/metrics.json
+	$(BIN)/din-infer export demo/din --out $@
+
+demo/validation.json: demo/model.onnx
+	$(BIN)/din-infer validate $< --requests demo/data/test.parquet --checkpoint demo/din --json >$@
+
+demo/scores.parquet: demo/model.onnx
+	$(BIN)/din-infer score $< demo/data/test.parquet --out $@
+
+demo/report/results.json: demo/model.onnx demo/base/metrics.json
+	$(BIN)/din-infer bench request $< --checkpoint demo/din --requests demo/data/test.parquet --out demo/report >/dev/null
+
+# ---- benchmarks ----
+.PHONY: bench
+bench: build
+	$(BIN)/din-infer bench kernel --out build/bench/kernel
+	$(BIN)/din-infer bench request --out build/bench/request
+	$(BIN)/pytest benchmarks
+
+# ---- style ----
+CPP_FILES = $(shell find csrc -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
+.PHONY: lint mypy format tidy
+lint: mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
+
+# mypy sees the installed package: kernels/ and export/ become din_infer.kernels and din_infer.export only there.
+mypy: build
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml --package din_infer
+
+format: build
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+tidy: test-cpp
+	clang-tidy -p build/cpp --quiet $(filter %.cc %.cpp,$(CPP_FILES))
+
+.PHONY: clean distclean
+clean:
+	rm -rf build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+
+distclean: clean
+	rm -rf .venv

@@ -1,0 +1,87 @@
+"""Whole requests: all competitors agree, and the command writes its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from din_infer.bench import kernel, request
+from din_infer.bench.peers.unfolded import unfolded
+from din_infer.bench.timing import compare
+from din_infer.commands import bench
+from din_infer.errors import ModelFileError
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    bench.register(app)
+    return app
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> request.Workload:
+    return request.synthetic(tmp_path_factory.mktemp("workload"), candidates=3, behaviours=7, count=2)
+
+
+def test_competitors_agree(workload: request.Workload, tmp_path: Path) -> None:
+    found = request.competitors(workload, threads=1, folder=tmp_path)
+    assert [c.versus for c in found] == [None, "din_infer", "din_infer", "din_infer", None, "din_infer, hadamard"]
+    assert max(compare(found, request.TOLERANCE).values()) > 0  # each is computed in its own way
+
+
+def test_unfolded_graph_holds_every_pair(workload: request.Workload) -> None:
+    (unit,) = (f for f in unfolded(workload.model).functions if "queries" in f.input)
+    products = [node.op_type for node in unit.node].count("MatMul")
+    assert products == 4  # three layers and the pooling; the fold's own products are gone
+
+
+def test_model_without_units_is_refused(tmp_path: Path) -> None:
+    graph = onnx.parser.parse_graph("g (float[N] x) => (float[N] y) { y = Identity(x) }")
+    model = onnx.helper.make_model(graph)
+    onnx.helper.set_model_props(model, {"din_infer.semantics": "{}"})
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ModelFileError, match=r"other\.onnx: expected activation units"):
+        unfolded(tmp_path / "other.onnx")
+
+
+def test_pairs_are_means(workload: request.Workload) -> None:
+    assert request.pairs(workload.requests, workload.schema) == (3, 7)
+
+
+def test_requests_of_a_file(workload: request.Workload, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"history.item_id": [[1], [2, 3], []], "candidate.item_id": [[4], [5], [6, 7]]})
+    pq.write_table(table, tmp_path / "requests.parquet")
+    read = request.read_requests(tmp_path / "requests.parquet", workload.schema, count=3)
+    assert [r["candidate.item_id"].to_lists() for r in read] == [[[4]], [[5]], [[6, 7]]]
+    with pytest.raises(request.InputError, match="expected at least 4 requests, got 3"):
+        request.read_requests(tmp_path / "requests.parquet", workload.schema, count=4)
+
+
+def test_request_command(app: typer.Typer, tmp_path: Path) -> None:
+    options = ["--candidates", "2", "--behaviours", "3", "--count", "2", "--rounds", "2", "--json"]
+    result = CliRunner().invoke(app, ["bench", "request", "--out", str(tmp_path), *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert json.loads(result.stdout) == content
+    assert (tmp_path / "request.png").stat().st_size > 1000
+    assert len(content["results"]) == 6
+    assert all(np.isfinite(row["median_ms"]) for row in content["results"])
+
+
+def test_kernel_command(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "GRID", (kernel.KernelCase(2, 3, dim=4, hidden=(5, 3)),))
+    result = CliRunner().invoke(
+        app, ["bench", "kernel", "--out", str(tmp_path), "--rounds", "2"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "ONNX Runtime" in result.stdout
+    assert (tmp_path / "kernel.png").exists()
