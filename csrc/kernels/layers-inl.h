@@ -14,9 +14,9 @@ HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
 // Accumulators of the product: kVectors of columns times kUnits of units. 3 x 4 fills the 16 registers of AVX2 with the
-// three columns and one weight; AVX-512 has 32 registers, and 3 x 8 with weights broadcast from memory.
+// three columns and one weight; AVX-512 and 64-bit Arm have 32 registers, and 3 x 8 with weights broadcast from memory.
 inline constexpr int kVectors = 3;
-inline constexpr int kUnits = HWY_TARGET == HWY_AVX3 ? 8 : 4;
+inline constexpr int kUnits = HWY_MAX_BYTES == 64 || HWY_ARCH_ARM_A64 ? 8 : 4;
 
 HWY_INLINE int64_t TileColumns() { return kVectors * static_cast<int64_t>(hn::Lanes(D())); }
 
