@@ -73,6 +73,8 @@ def _batch_of_one(value: Any) -> Any:
 def check_names(expected: Iterable[str], given: Iterable[str], what: str) -> None:
     """Raises InputError unless both hold the same names, with the nearest name for one that is unknown."""
     expected, given = list(expected), list(given)
+    if expected == given:
+        return
     lists = f"; expected {', '.join(expected) or 'none'}; got {', '.join(map(str, given)) or 'none'}"
     for name in given:
         if name not in expected:
@@ -136,9 +138,8 @@ def _check_requests(shaped: Mapping[str, Array | Jagged]) -> int:
 def _check_shared_offsets(columns: list[tuple[str, Any]]) -> None:
     first, lists = columns[0]
     for name, other in columns[1:]:
-        differ = np.flatnonzero(lists.offsets != other.offsets)
-        if differ.size:
-            request = int(differ[0]) - 1
+        if not np.array_equal(lists.offsets, other.offsets):
+            request = int(np.flatnonzero(lists.offsets != other.offsets)[0]) - 1
             raise InputError(
                 f"{name}: expected {lists.lengths[request]} values in request {request} as in {first},"
                 f" got {other.lengths[request]}"
@@ -167,9 +168,10 @@ def to_dense(values: Array, where: str) -> Array:
         raise InputError(f"{where}: expected numbers, got dtype {values.dtype}{_example(values)}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
         dense = contiguous(values, np.float32)
-    bad = np.flatnonzero(~np.isfinite(dense))
-    if bad.size:
-        raise InputError(f"{where}: expected finite float32 numbers, got {values[bad[0]]} at position {bad[0]}")
+    finite = np.isfinite(dense)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise InputError(f"{where}: expected finite float32 numbers, got {values[bad]} at position {bad}")
     return dense
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -114,13 +114,21 @@ def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
         if not _is_list(row):
             raise InputError(f"{where}: expected a list in each place, got {describe(row)}")
     nested = _is_nested(lists) if depth is None else depth == 2
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    offsets = np.fromiter(accumulate(map(len, lists), initial=0), np.int64, len(lists) + 1)
     if nested:
-        return Jagged.from_lengths(from_lists(list(chain.from_iterable(lists)), 1, where), lengths)
+        return _unchecked(from_lists(list(chain.from_iterable(lists)), 1, where), offsets)
     arrays = [row for row in lists if hasattr(row, "__array__") or hasattr(row, "__dlpack__")]
     if len(arrays) == len(lists) and arrays:
-        return Jagged.from_lengths(_concatenate([to_array(row, where) for row in arrays], where), lengths)
-    return Jagged.from_lengths(from_scalars(list(chain.from_iterable(lists)), where), lengths)
+        return _unchecked(_concatenate([to_array(row, where) for row in arrays], where), offsets)
+    return _unchecked(from_scalars(list(chain.from_iterable(lists)), where), offsets)
+
+
+def _unchecked(values: Array | Jagged, offsets: Int64Array) -> Jagged:
+    """A Jagged of offsets that were counted here; the checks would take half of the time of a small request."""
+    jagged = object.__new__(Jagged)
+    object.__setattr__(jagged, "values", values)
+    object.__setattr__(jagged, "offsets", offsets)
+    return jagged
 
 
 def check_offsets(source: Any, total: int, where: str) -> Int64Array:

@@ -8,8 +8,9 @@ A schema is a frozen value. `schema.yaml`, which people write, and the JSON insi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from din_infer.errors import SchemaError
@@ -77,11 +78,11 @@ class Column:
     spec: Feature
     dtype: Literal["int64", "string", "float32"]
 
-    @property
+    @cached_property
     def name(self) -> str:
         return f"{self.group}.{self.feature}"
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Levels of lists around a value: 0 for a user's scalar, 2 for a behaviour's genres."""
         return int(self.group not in ("user", "context")) + int(self.spec.many is not None)
@@ -136,14 +137,24 @@ class Schema:
 
     def groups(self) -> dict[str, Mapping[str, Feature]]:
         """Every group's features, in the order of the columns: user, context, candidate, then each history."""
+        return self._groups
+
+    @cached_property
+    def _groups(self) -> dict[str, Mapping[str, Feature]]:
         histories = {name: history.features for name, history in self.histories.items()}
         return {"user": self.user, "context": self.context, "candidate": self.candidate, **histories}
 
-    def columns(self) -> Iterator[Column]:
+    def columns(self) -> tuple[Column, ...]:
         """All input columns, group by group."""
-        for group, features in self.groups().items():
-            for name, spec in features.items():
-                yield Column(group, name, spec, self.tables[spec.table].dtype if spec.table else "float32")
+        return self._columns
+
+    @cached_property
+    def _columns(self) -> tuple[Column, ...]:
+        return tuple(
+            Column(group, name, spec, self.tables[spec.table].dtype if spec.table else "float32")
+            for group, features in self.groups().items()
+            for name, spec in features.items()
+        )
 
     def width(self, feature: Feature) -> int:
         """Embedding width of a feature's value: its table's `dim`, or 1 for a dense number."""
