@@ -17,7 +17,9 @@ class Model:
     def metadata(self) -> dict[str, str]: ...
     @property
     def memory_bytes(self) -> int: ...
-    def score(self, columns: dict[str, tuple[Any, ...]], requests: int, threads: int) -> _Float32:
+    def score(
+        self, columns: dict[str, tuple[Any, ...]], requests: int, threads: int, auto_fold: bool = False
+    ) -> _Float32:
         """One probability per candidate. `columns` as `din_infer.batch.encode` returns them."""
 
 class ActivationUnit:

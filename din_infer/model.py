@@ -21,6 +21,7 @@ from din_infer.semantics import Semantics
 from din_infer.threads import resolve_threads
 
 DEVICES = ("cpu",)
+FOLDS = ("candidate", "auto")
 PLANS = ("auto", "request")
 
 
@@ -40,20 +41,26 @@ def load(
     folder: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    fold: str = "candidate",
 ) -> Model:
     """Loads a model file that `din-infer export` wrote.
 
     - `source`: a path, or the file's bytes; `folder`: where the external data of bytes lies;
     - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
-    - `device`: `cpu`.
+    - `device`: `cpu`;
+    - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
+      same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few behaviours,
+      and promises scores within 1e-6 of those.
 
     Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
     """
     if device not in DEVICES:
         raise InputError(f"device: expected {' | '.join(DEVICES)}, got {device!r}")
+    if fold not in FOLDS:
+        raise InputError(f"fold: expected {' | '.join(FOLDS)}, got {fold!r}")
     threads = resolve_threads(threads)
     if isinstance(source, bytes | bytearray | memoryview):
-        return Model(_core.Model.from_bytes(bytes(source), "" if folder is None else os.fspath(folder)), threads)
+        return Model(_core.Model.from_bytes(bytes(source), "" if folder is None else os.fspath(folder)), threads, fold)
     if folder is not None:
         raise InputError(f"folder: expected None with a path, which says where external data lies, got {folder!r}")
     if not isinstance(source, str | os.PathLike):
@@ -61,15 +68,16 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
-    return Model(_core.Model.from_file(os.fspath(path)), threads)
+    return Model(_core.Model.from_file(os.fspath(path)), threads, fold)
 
 
 class Model:
     """A loaded model; `load` makes one. It never changes, and any number of threads may score with it at once."""
 
-    def __init__(self, core: _core.Model, threads: int) -> None:
+    def __init__(self, core: _core.Model, threads: int, fold: str) -> None:
         self._core = core
         self._threads = threads
+        self._auto_fold = fold == "auto"
         try:
             self._schema = Schema.from_dict(json.loads(core.metadata["din_infer.schema"]))
             self._semantics = Semantics.from_dict(json.loads(core.metadata["din_infer.semantics"]))
@@ -132,7 +140,7 @@ class Model:
         """Probabilities, and the offsets of each request's."""
         encoded, requests = encode(self._schema, columns)
         _, offsets, *_ = encoded[f"candidate.{next(iter(self._schema.candidate))}"]
-        return self._core.score(encoded, requests, self._threads), offsets
+        return self._core.score(encoded, requests, self._threads, self._auto_fold), offsets
 
     @property
     def schema(self) -> Schema:

@@ -53,6 +53,19 @@ def test_same_bits_alone_in_any_batch_and_with_any_threads(model, model_path, ra
             assert model.score(one).tobytes() == batch[places[request] + n].tobytes()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_fold_on_the_historys_side_keeps_its_promise(model, model_path, random_columns, threads):
+    columns = random_columns(6)
+    for name in columns:  # many candidates, few behaviours: where `auto` takes the other side
+        columns[name] = (
+            [row[:8] for row in columns[name]] if name.startswith("history.") else [row * 40 for row in columns[name]]
+        )
+    expected = model.score(columns)
+    scores = din_infer.load(model_path, threads=threads, fold="auto").score(columns)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
+    assert scores.tobytes() != expected.tobytes()  # another order of sums, so it was the other side
+
+
 def test_order_of_behaviours_beyond_the_kept_ones_alone_matters(model, random_columns):
     columns = random_columns(8, seed=2)
     kept = {k: [row[-40:] for row in v] if k.startswith("history.") else v for k, v in columns.items()}
@@ -218,6 +231,7 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         (b"", {}, ModelFileError, "expected"),
         (b"no protobuf at all", {}, ModelFileError, "not an ONNX file"),
         ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
+        ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
         ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer of at least 1 or None, got 0"),
         ("model.onnx", {"folder": "x"}, InputError, "folder: expected None with a path"),
         (17, {}, InputError, "source: expected a path or bytes, got int 17"),

@@ -133,6 +133,44 @@ void ActivationUnit::Fold(const float* queries, int64_t stride, int64_t count, f
   }
 }
 
+void ActivationUnit::Scores(const float* folded, const float* tile, int64_t columns, float* scratch,
+                            float* scores) const {
+  Kernels().run_layers(layers_.view(), dim_, folded, folded + bias_at_, tile, columns, scratch, scores);
+}
+
+int64_t ActivationUnit::FoldWork() const {
+  return interaction_ == Interaction::kOuter ? dim_ * (dim_ + 1) * units_ : 2 * dim_ * units_;
+}
+
+int64_t ActivationUnit::PairWork() const {
+  int64_t work = dim_ * units_ + dim_;
+  const kernels::Layers& layers = layers_.view();
+  for (int64_t l = 1; l < layers.count; ++l) work += layers.hidden[l].in * layers.hidden[l].out;
+  return work;
+}
+
+// x = [k, q, vec(k (x) q)]: k's and q's columns change places, and the product's become (j, i).
+// x = [q, k, q - k, q * k]: likewise, and the difference changes its sign.
+ActivationUnit ActivationUnit::ForKeys(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters) {
+  const bool outer = semantics.interaction == Interaction::kOuter;
+  const int64_t in = semantics.InputWidth(dim);
+  std::vector<float> swapped(static_cast<size_t>(in * FirstUnits(semantics)));
+  for (int64_t h = 0; h < FirstUnits(semantics); ++h) {
+    const float* from = parameters.weights[0] + h * in;
+    float* to = swapped.data() + h * in;
+    std::copy(from, from + dim, to + dim);
+    std::copy(from + dim, from + 2 * dim, to);
+    from += 2 * dim, to += 2 * dim;
+    for (int64_t i = 0; i < dim; ++i) {
+      if (!outer) to[i] = -from[i], to[dim + i] = from[dim + i];
+      for (int64_t j = 0; outer && j < dim; ++j) to[j * dim + i] = from[i * dim + j];
+    }
+  }
+  LayerParameters other = parameters;
+  other.weights[0] = swapped.data();
+  return ActivationUnit(semantics, dim, other);
+}
+
 kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
                                            float* interest) const {
   const kernels::KernelTable& kernel = Kernels();
@@ -141,8 +179,7 @@ kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys
   const float* tiles = keys.tiles + begin * dim_;
   float* scores = scratch;
   for (int64_t t = 0; t < count; t += kernel.tile) {
-    kernel.run_layers(layers_.view(), dim_, folded, folded + bias_at_, tiles + t * dim_,
-                      std::min(kernel.tile, count - t), scratch + kBlock, scores + t);
+    Scores(folded, tiles + t * dim_, std::min(kernel.tile, count - t), scratch + kBlock, scores + t);
   }
   const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
   return kernel.pool(tiles, dim_, count, counts, softmax_, scores, interest);

@@ -38,6 +38,17 @@ class ActivationUnit {
                              float* interest) const;
   void Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks, float* interest) const;
 
+  // The same unit with the sides swapped: it folds keys, [dim] each, and scores tiles of queries. For histories that
+  // are shorter than there are candidates; the sums run in another order, so the bits differ.
+  static ActivationUnit ForKeys(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters);
+
+  // s = scale * a of one folded row and `columns` of the other side, in a tile [dim][tile] -> scores [tile].
+  void Scores(const float* folded, const float* tile, int64_t columns, float* scratch, float* scores) const;
+
+  bool softmax() const { return softmax_; }
+  int64_t FoldWork() const;  // multiply-adds of one fold
+  int64_t PairWork() const;  // multiply-adds of one pair of key and query
+
  private:
   struct Scaled;
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled);

@@ -83,7 +83,9 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)) {
     pooled += part.keys.width();
     if (file.semantics.pooling != Pooling::kActivationUnit) continue;
     const UnitSemantics& unit = file.semantics.units[h];
-    part.unit.emplace(unit, part.keys.width(), GetLayers(file, "unit." + part.schema->name, unit));
+    const LayerParameters layers = GetLayers(file, "unit." + part.schema->name, unit);
+    part.unit.emplace(unit, part.keys.width(), layers);
+    part.key_side.emplace(ActivationUnit::ForKeys(unit, part.keys.width(), layers));
   }
   tower.emplace(file.semantics.tower, user.width(), pooled + candidate.width(), context.width(),
                 GetLayers(file, "tower", file.semantics.tower));
@@ -92,7 +94,9 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)) {
 size_t Model::Parts::MemoryBytes() const {
   size_t bytes = tower->bytes();
   for (const RowMap& map : rows) bytes += map.bytes();
-  for (const HistoryPart& history : histories) bytes += history.unit.has_value() ? history.unit->bytes() : 0;
+  for (const HistoryPart& history : histories) {
+    if (history.unit.has_value()) bytes += history.unit->bytes() + history.key_side->bytes();
+  }
   for (const auto& [name, parameter] : file.parameters) {
     size_t size = sizeof(float);
     for (int64_t dim : parameter.shape) size *= static_cast<size_t>(dim);

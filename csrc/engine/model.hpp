@@ -16,8 +16,9 @@ namespace din_infer {
 struct HistoryPart {
   const History* schema = nullptr;
   GroupEmbedding keys;
-  std::vector<int64_t> query;          // [D]: place in the candidate's embedding, or -1 for zero
-  std::optional<ActivationUnit> unit;  // none in the base model
+  std::vector<int64_t> query;  // [D]: place in the candidate's embedding, or -1 for zero
+  std::optional<ActivationUnit> unit,
+      key_side;  // folded on the candidate's and on the history's side; none in the base model
 };
 
 struct Model::Parts {

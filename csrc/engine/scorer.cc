@@ -21,10 +21,11 @@ Range Kept(const History& history, Range all) {
 }  // namespace
 
 struct Scorer::State {
-  State(Model shared_model, int threads)
+  State(Model shared_model, const ScorerOptions& options)
       : model(std::move(shared_model)),
         parts(model.parts()),
-        parallel(threads),
+        auto_fold(options.auto_fold),
+        parallel(options.threads),
         scratch(static_cast<size_t>(parallel.threads())),
         histories(parts.histories.size()) {}
 
@@ -44,6 +45,7 @@ struct Scorer::State {
 
   Model model;
   const Model::Parts& parts;
+  bool auto_fold;
   Parallel parallel;
   std::vector<FloatBuffer> scratch;  // one per thread
   UnitRunner runner;
@@ -51,7 +53,7 @@ struct Scorer::State {
   std::vector<HistoryState> histories;
   FloatBuffer own;     // [candidates, tower.own_width()]: pooled histories, candidate
   FloatBuffer biases;  // [requests, tower.bias_size()]
-  std::vector<CandidateGroup> groups;
+  std::vector<CandidateGroup> whole, groups;
 };
 
 void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* scores) {
@@ -75,12 +77,14 @@ void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* 
   });
   for (size_t h = 0; h < histories.size(); ++h) {
     if (!parts.histories[h].unit.has_value()) continue;
-    runner.Run(*parts.histories[h].unit,
+    const HistoryPart& part = parts.histories[h];
+    runner.Run(*part.unit, auto_fold ? &*part.key_side : nullptr,
                {histories[h].keys, offsets.data(), histories[h].queries.data(), parts.histories[h].keys.width(),
                 own.data() + histories[h].begin, parts.tower->own_width()},
                parallel);
   }
-  SplitCandidates(offsets.data(), requests.size(), kernels::Kernels().tile, groups);
+  WholeRequests(offsets.data(), requests.size(), whole);
+  SplitCandidates(whole, kernels::Kernels().tile, groups);
   parallel.For(static_cast<int64_t>(groups.size()), [&](int64_t item, int slot) {
     RunTower(groups[static_cast<size_t>(item)], scratch[static_cast<size_t>(slot)], scores);
   });
@@ -163,8 +167,7 @@ void Scorer::State::RunTower(const CandidateGroup& group, FloatBuffer& buffer, f
   std::copy(logits, logits + group.candidates.size(), scores + group.candidates.begin);
 }
 
-Scorer::Scorer(Model model, ScorerOptions options)
-    : state_(std::make_unique<State>(std::move(model), options.threads)) {}
+Scorer::Scorer(Model model, ScorerOptions options) : state_(std::make_unique<State>(std::move(model), options)) {}
 
 Scorer::~Scorer() = default;
 Scorer::Scorer(Scorer&&) noexcept = default;

@@ -1,6 +1,7 @@
 #include "engine/unit_runner.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace din_infer {
 namespace {
@@ -14,13 +15,15 @@ constexpr int64_t kManyBlocks = 8;
 
 // Large groups first, then ever smaller ones, so that threads finish together. Multiples of 4 keep the fold's product
 // dense.
-void SplitForThreads(const int64_t* offsets, int64_t requests, int64_t threads, std::vector<CandidateGroup>& groups) {
+void SplitForThreads(const std::vector<CandidateGroup>& whole, int64_t candidates, int64_t threads,
+                     std::vector<CandidateGroup>& groups) {
   groups.clear();
-  for (int64_t r = 0; r < requests; ++r) {
-    for (int64_t c = offsets[r]; c < offsets[r + 1];) {
-      const int64_t share = (offsets[requests] - c) / (2 * threads) / 4 * 4;
-      const int64_t end = std::min(c + std::clamp<int64_t>(share, 4, kGroup), offsets[r + 1]);
-      groups.push_back({r, {c, end}});
+  for (const CandidateGroup& request : whole) {
+    for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
+      const int64_t share = std::clamp<int64_t>(candidates / (2 * threads) / 4 * 4, 4, kGroup);
+      const int64_t end = std::min(c + share, request.candidates.end);
+      groups.push_back({request.request, {c, end}});
+      candidates -= end - c;
       c = end;
     }
   }
@@ -28,33 +31,71 @@ void SplitForThreads(const int64_t* offsets, int64_t requests, int64_t threads, 
 
 }  // namespace
 
-void SplitCandidates(const int64_t* offsets, int64_t requests, int64_t size, std::vector<CandidateGroup>& groups) {
+void WholeRequests(const int64_t* offsets, int64_t requests, std::vector<CandidateGroup>& groups) {
   groups.clear();
-  for (int64_t r = 0; r < requests; ++r) {
-    for (int64_t c = offsets[r]; c < offsets[r + 1]; c += size) {
-      groups.push_back({r, {c, std::min(c + size, offsets[r + 1])}});
+  for (int64_t r = 0; r < requests; ++r) groups.push_back({r, {offsets[r], offsets[r + 1]}});
+}
+
+void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std::vector<CandidateGroup>& groups) {
+  groups.clear();
+  for (const CandidateGroup& group : whole) {
+    for (int64_t c = group.candidates.begin; c < group.candidates.end; c += size) {
+      groups.push_back({group.request, {c, std::min(c + size, group.candidates.end)}});
     }
   }
 }
 
-void UnitRunner::Run(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel) {
+void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side, const UnitBatch& batch,
+                     Parallel& parallel) {
+  WholeRequests(batch.offsets, batch.Requests(), whole_);
+  key_side_.clear();
+  if (key_side != nullptr) {
+    const auto pays = [&](const CandidateGroup& request) {
+      const PackedKeys& keys = batch.keys[static_cast<size_t>(request.request)];
+      return keys.counts == nullptr && KeySidePays(unit, keys.count, request.candidates.size());
+    };
+    std::copy_if(whole_.begin(), whole_.end(), std::back_inserter(key_side_), pays);
+    whole_.erase(std::remove_if(whole_.begin(), whole_.end(), pays), whole_.end());
+    RunByKeys(*key_side, batch, parallel);
+  }
   scratch_.resize(static_cast<size_t>(parallel.threads()));
   for (Scratch& scratch : scratch_) {
     Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
     Reserve(scratch.unit, unit.scratch());
   }
-  const int64_t candidates = batch.offsets[batch.Requests()];
-  int64_t blocks = 0;
-  for (const PackedKeys& keys : batch.keys) blocks = std::max(blocks, ActivationUnit::Blocks(keys));
+  int64_t candidates = 0, blocks = 0;
+  for (const CandidateGroup& request : whole_) {
+    candidates += request.candidates.size();
+    blocks = std::max(blocks, ActivationUnit::Blocks(batch.keys[static_cast<size_t>(request.request)]));
+  }
   if (parallel.threads() == 1 || candidates >= kFewCandidates * parallel.threads() || blocks < kManyBlocks) {
+    SplitForThreads(whole_, candidates, parallel.threads(), groups_);
     return RunByCandidates(unit, batch, parallel);
   }
-  SplitCandidates(batch.offsets, batch.Requests(), 1, groups_);
+  SplitCandidates(whole_, 1, groups_);
   for (const CandidateGroup& group : groups_) RunByBlocks(unit, batch, group, parallel);
 }
 
+void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel) {
+  key_side_runners_.resize(static_cast<size_t>(parallel.threads()));
+  const auto run = [&](const CandidateGroup& request, KeySideRunner& runner, Parallel& inner) {
+    const int64_t first = request.candidates.begin;
+    runner.Run(key_side, batch.keys[static_cast<size_t>(request.request)], batch.queries + first * batch.query_stride,
+               batch.query_stride, request.candidates.size(), batch.interests + first * batch.interest_stride,
+               batch.interest_stride, inner);
+  };
+  const int64_t requests = static_cast<int64_t>(key_side_.size());
+  if (requests < parallel.threads()) {
+    for (const CandidateGroup& request : key_side_) run(request, key_side_runners_[0], parallel);
+    return;
+  }
+  parallel.For(requests, [&](int64_t item, int slot) {
+    Parallel serial(1);
+    run(key_side_[static_cast<size_t>(item)], key_side_runners_[static_cast<size_t>(slot)], serial);
+  });
+}
+
 void UnitRunner::RunByCandidates(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel) {
-  SplitForThreads(batch.offsets, batch.Requests(), parallel.threads(), groups_);
   parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
     const CandidateGroup& group = groups_[static_cast<size_t>(item)];
     const Range range = group.candidates;

@@ -6,6 +6,7 @@
 
 #include "engine/activation_unit.hpp"
 #include "engine/batch.hpp"
+#include "engine/key_side.hpp"
 #include "engine/parallel.hpp"
 
 namespace din_infer {
@@ -16,8 +17,11 @@ struct CandidateGroup {
   Range candidates;
 };
 
-// All candidates of requests [0, requests), in groups of at most `size`.
-void SplitCandidates(const int64_t* offsets, int64_t requests, int64_t size, std::vector<CandidateGroup>& groups);
+// The groups in parts of at most `size` candidates.
+void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std::vector<CandidateGroup>& groups);
+
+// All candidates of requests [0, requests), a group each.
+void WholeRequests(const int64_t* offsets, int64_t requests, std::vector<CandidateGroup>& groups);
 
 // Each request's history and queries: its queries are rows [offsets[r], offsets[r + 1]) of `queries`, and the same rows
 // of `interests` receive the pooled keys. Rows are query_stride and interest_stride floats apart.
@@ -34,13 +38,17 @@ struct UnitBatch {
 
 class UnitRunner {
  public:
-  void Run(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel);
+  // With `key_side`, the unit of ActivationUnit::ForKeys, the requests for which that pays are folded on the history's
+  // side.
+  void Run(const ActivationUnit& unit, const ActivationUnit* key_side, const UnitBatch& batch, Parallel& parallel);
 
  private:
   struct Scratch {
     FloatBuffer folded, unit;
   };
 
+  // Threads take requests, or tiles of candidates where there are fewer requests than threads.
+  void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
   // Threads take groups of candidates, each with its whole history.
   void RunByCandidates(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel);
   // Threads take blocks of one candidate's history: for candidates that are too few to share out.
@@ -49,6 +57,9 @@ class UnitRunner {
 
   std::vector<Scratch> scratch_;  // one per thread
   std::vector<CandidateGroup> groups_;
+  std::vector<CandidateGroup> whole_;            // requests on the candidate's side
+  std::vector<CandidateGroup> key_side_;         // and on the history's
+  std::vector<KeySideRunner> key_side_runners_;  // one per thread
   std::vector<kernels::Partial> partials_;
   FloatBuffer block_interests_;
 };

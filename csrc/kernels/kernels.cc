@@ -95,6 +95,38 @@ void Merge(int64_t dim, bool softmax, const Partial& later, const float* later_i
   for (int64_t i = 0; i < dim; ++i) interest[i] = interest[i] * keep + later_interest[i] * add;
 }
 
+void SoftmaxColumns(float* scores, int64_t count) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t tile = TileColumns();
+  for (float* column = scores; column < scores + tile; column += lanes) {
+    V max = hn::Set(d, -INFINITY), sum = hn::Zero(d);
+    for (int64_t t = 0; t < count; ++t) max = hn::Max(max, hn::Load(d, column + t * tile));
+    for (int64_t t = 0; t < count; ++t) {
+      const V power = Exp(hn::Sub(hn::Load(d, column + t * tile), max));
+      hn::Store(power, d, column + t * tile);
+      sum = hn::Add(sum, power);
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      hn::Store(hn::Div(hn::Load(d, column + t * tile), sum), d, column + t * tile);
+    }
+  }
+}
+
+void WeightedSums(const float* panels, int64_t count, int64_t width, const float* weights, float* sums) {
+  const int64_t tile = TileColumns();
+  for (int64_t i = 0; i < width;) {
+    const int64_t units = PanelUnits(width - i);
+    const float* panel = panels + i * count;
+    float* to = sums + i * tile;
+    if (units == 8) Product<8, kVectors>(weights, count, panel, FromZero{}, to, tile);
+    if (units == 4) Product<4, kVectors>(weights, count, panel, FromZero{}, to, tile);
+    if (units == 2) Product<2, kVectors>(weights, count, panel, FromZero{}, to, tile);
+    if (units == 1) Product<1, kVectors>(weights, count, panel, FromZero{}, to, tile);
+    i += units;
+  }
+}
+
 void SigmoidTile(float* values) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -110,6 +142,8 @@ const KernelTable& GetTable() {
                                  RunTile,
                                  Pool,
                                  Merge,
+                                 SoftmaxColumns,
+                                 WeightedSums,
                                  SigmoidTile};
   return table;
 }

@@ -88,6 +88,13 @@ struct KernelTable {
   void (*merge)(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,
                 float* interest);
 
+  // The softmax of each column of scores [count][tile], over its rows, in place.
+  void (*softmax_columns)(float* scores, int64_t count);
+
+  // sums [width][tile]: row i is sum_t x[t][i] * weights[t], for weights [count][tile] and x [count, width] in panels
+  // of pack_weights (in: count, out: width).
+  void (*weighted_sums)(const float* panels, int64_t count, int64_t width, const float* weights, float* sums);
+
   // values [tile] in place: 1 / (1 + exp(-x)).
   void (*sigmoid)(float* values);
 };

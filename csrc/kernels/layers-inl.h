@@ -27,10 +27,13 @@ HWY_INLINE int64_t PanelUnits(int64_t left) {
   return units;
 }
 
-// Where the chains of multiply-adds start: a bias per unit, or a value per unit's column.
+// Where the chains of multiply-adds start: a bias per unit, zero, or a value per column.
 struct FromBias {
   const float* bias;
   HWY_INLINE V operator()(int u, int64_t) const { return hn::Set(D(), bias[u]); }
+};
+struct FromZero {
+  HWY_INLINE V operator()(int, int64_t) const { return hn::Zero(D()); }
 };
 struct FromColumns {
   const float* columns;

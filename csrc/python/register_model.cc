@@ -46,41 +46,43 @@ class SharedModel {
 
   const Model& model() const { return model_; }
 
-  Floats Score(const py::dict& columns, int64_t requests, int threads) {
+  Floats Score(const py::dict& columns, int64_t requests, int threads, bool auto_fold) {
     Batch batch;
     batch.requests = requests;
     for (const auto& [name, parts] : columns) {
       batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
     }
-    std::unique_ptr<Scorer> scorer = Take(threads);
+    std::unique_ptr<Scorer> scorer = Take({threads, auto_fold});
     Floats scores(scorer->candidates(batch));
     float* out = scores.mutable_data();
     {
       py::gil_scoped_release release;
       scorer->score(batch, out);
     }
-    Return(threads, std::move(scorer));
+    Return({threads, auto_fold}, std::move(scorer));
     return scores;
   }
 
  private:
-  std::unique_ptr<Scorer> Take(int threads) {
+  using Options = std::pair<int, bool>;  // threads, auto_fold
+
+  std::unique_ptr<Scorer> Take(Options options) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    auto& idle = idle_[threads];
-    if (idle.empty()) return std::make_unique<Scorer>(model_, ScorerOptions{threads});
+    auto& idle = idle_[options];
+    if (idle.empty()) return std::make_unique<Scorer>(model_, ScorerOptions{options.first, options.second});
     std::unique_ptr<Scorer> scorer = std::move(idle.back());
     idle.pop_back();
     return scorer;
   }
 
-  void Return(int threads, std::unique_ptr<Scorer> scorer) {
+  void Return(Options options, std::unique_ptr<Scorer> scorer) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    idle_[threads].push_back(std::move(scorer));
+    idle_[options].push_back(std::move(scorer));
   }
 
   Model model_;
   std::mutex mutex_;
-  std::map<int, std::vector<std::unique_ptr<Scorer>>> idle_;  // by number of threads
+  std::map<Options, std::vector<std::unique_ptr<Scorer>>> idle_;
 };
 
 }  // namespace
@@ -98,7 +100,8 @@ void RegisterModel(py::module_& module) {
           py::arg("data"), py::arg("folder"))
       .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
-      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"));
+      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"),
+           py::arg("auto_fold") = false);
 }
 
 }  // namespace din_infer

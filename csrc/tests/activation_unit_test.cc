@@ -35,7 +35,7 @@ FloatBuffer Tiles(const std::vector<float>& rows, int64_t dim) {
 }
 
 std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& keys, const std::vector<float>& queries,
-                           const std::vector<float>& counts, int threads = 1) {
+                           const std::vector<float>& counts, int threads = 1, bool auto_fold = false) {
   const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
   const FloatBuffer tiles = Tiles(keys, random.dim());
   const PackedKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
@@ -44,18 +44,21 @@ std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& k
   std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
   Parallel parallel(threads);
   const std::vector<PackedKeys> histories = {packed};
-  UnitRunner().Run(unit, {histories, offsets, queries.data(), random.dim(), interests.data(), random.dim()}, parallel);
+  const ActivationUnit key_side = ActivationUnit::ForKeys(random.semantics(), random.dim(), random.parameters());
+  UnitRunner().Run(unit, auto_fold ? &key_side : nullptr,
+                   {histories, offsets, queries.data(), random.dim(), interests.data(), random.dim()}, parallel);
   return interests;
 }
 
-void ExpectAccurate(const UnitSemantics& semantics, int64_t dim, int64_t length, bool counted) {
+void ExpectAccurate(const UnitSemantics& semantics, int64_t dim, int64_t length, bool counted, int64_t candidates = 3,
+                    int threads = 1) {
   RandomUnit random(semantics, dim, 7);
   const std::vector<float> keys = random.Normal(length * dim, 1);
-  const std::vector<float> queries = random.Normal(3 * dim, 1);
+  const std::vector<float> queries = random.Normal(candidates * dim, 1);
   std::vector<float> counts;
   for (int64_t t = 0; counted && t < length; ++t) counts.push_back(static_cast<float>(1 + t % 3));
-  const std::vector<float> interests = PoolAll(random, keys, queries, counts);
-  for (int64_t q = 0; q < 3; ++q) {
+  const std::vector<float> interests = PoolAll(random, keys, queries, counts, threads, candidates > 3);
+  for (int64_t q = 0; q < candidates; ++q) {
     const auto expected = random.Pool(keys, queries.data() + q * dim, counts);
     const auto bound = random.Bound(keys, queries.data() + q * dim, counts);
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -85,6 +88,20 @@ TEST(ActivationUnit, AgreesWithTheReferenceForEveryShape) {
     }
   }
   ExpectAccurate(Unit({36, 11}, Activation::kDice, Interaction::kOuter, true), 36, 400, true);
+}
+
+TEST(ActivationUnit, TheHistorysSideAgreesWithTheReference) {
+  for (Activation activation : kActivations) {
+    for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
+      const UnitSemantics unit = Unit({17, 9, 5}, activation, interaction, activation == Activation::kDice);
+      ASSERT_TRUE(KeySidePays(ActivationUnit(unit, 7, RandomUnit(unit, 7, 7).parameters()), 3, 120));
+      ExpectAccurate(unit, 7, 3, false, 120);
+    }
+  }
+  UnitSemantics unit = Unit({36}, Activation::kDice, Interaction::kOuter, true);
+  unit.scale = 0.5f;
+  for (int64_t length : {1, 2, 31, 50}) ExpectAccurate(unit, 33, length, false, 200, 2);
+  ExpectAccurate(Unit({}, Activation::kRelu, Interaction::kHadamard, false), 5, 9, false, 100);
 }
 
 TEST(ActivationUnit, ScaleMultipliesTheWeight) {

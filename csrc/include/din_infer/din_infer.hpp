@@ -83,6 +83,9 @@ class Model {
 
 struct ScorerOptions {
   int threads = 1;
+  // Folds on the history's side where that is faster: scores then stay within 1e-6 of, but are not the bits of, the
+  // default.
+  bool auto_fold = false;
 };
 
 // Scores batches, with scratch memory of its own: for one thread at a time.

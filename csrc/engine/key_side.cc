@@ -1,0 +1,64 @@
+#include "engine/key_side.hpp"
+
+#include <algorithm>
+
+namespace din_infer {
+
+using kernels::Kernels;
+
+bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries) {
+  if (keys == 0 || keys > kKeySideLongest) return false;
+  const int64_t candidate_side = queries * (unit.FoldWork() + WholeTiles(keys) * unit.PairWork());
+  const int64_t key_side = keys * (unit.FoldWork() + WholeTiles(queries) * unit.PairWork());
+  return key_side < candidate_side - candidate_side / 10;
+}
+
+void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
+                        int64_t count, float* interests, int64_t interest_stride, Parallel& parallel) {
+  const int64_t dim = unit.dim(), tile = Kernels().tile;
+  float* rows = Reserve(rows_, static_cast<size_t>(keys.count * dim));
+  float* transposed = Reserve(panels_, static_cast<size_t>(2 * keys.count * dim)) + keys.count * dim;
+  for (int64_t t = 0; t < keys.count; ++t) {
+    const float* column = keys.tiles + t / tile * tile * dim + t % tile;
+    for (int64_t i = 0; i < dim; ++i) rows[t * dim + i] = transposed[i * keys.count + t] = column[i * tile];
+  }
+  Kernels().pack_weights(transposed, keys.count, keys.count, dim, panels_.data());
+  float* folded = Reserve(folded_, static_cast<size_t>(keys.count * unit.folded_size()));
+  scratch_.resize(static_cast<size_t>(parallel.threads()));
+  for (Scratch& scratch : scratch_) {
+    Reserve(scratch.unit, unit.scratch());
+    Reserve(scratch.tile, static_cast<size_t>(dim * tile));
+    Reserve(scratch.scores, static_cast<size_t>(keys.count * tile));
+    Reserve(scratch.sums, static_cast<size_t>(dim * tile));
+  }
+  constexpr int64_t kGroup = 16;
+  parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
+    const int64_t first = group * kGroup;
+    unit.Fold(rows + first * dim, dim, std::min(kGroup, keys.count - first), folded + first * unit.folded_size(),
+              scratch_[static_cast<size_t>(slot)].unit.data());
+  });
+  parallel.For((count + tile - 1) / tile, [&](int64_t item, int slot) {
+    const int64_t first = item * tile;
+    RunTile(unit, keys.count, queries + first * query_stride, query_stride, std::min(tile, count - first),
+            interests + first * interest_stride, interest_stride, scratch_[static_cast<size_t>(slot)]);
+  });
+}
+
+void KeySideRunner::RunTile(const ActivationUnit& unit, int64_t keys, const float* queries, int64_t query_stride,
+                            int64_t columns, float* interests, int64_t interest_stride, Scratch& scratch) const {
+  const int64_t dim = unit.dim(), tile = Kernels().tile;
+  float* scores = scratch.scores.data();
+  float* sums = scratch.sums.data();
+  PackTiles(queries, query_stride, columns, dim, scratch.tile.data());
+  for (int64_t t = 0; t < keys; ++t) {
+    unit.Scores(folded_.data() + t * unit.folded_size(), scratch.tile.data(), columns, scratch.unit.data(),
+                scores + t * tile);
+  }
+  if (unit.softmax()) Kernels().softmax_columns(scores, keys);
+  Kernels().weighted_sums(panels_.data(), keys, dim, scores, sums);
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t i = 0; i < dim; ++i) interests[c * interest_stride + i] = sums[i * tile + c];
+  }
+}
+
+}  // namespace din_infer

@@ -1,0 +1,38 @@
+// The activation unit with the fold on the history's side: T folds in place of N, and lanes are candidates. It is
+// faster where histories are shorter than the list of candidates, and adds up in another order than the candidate's
+// side.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/activation_unit.hpp"
+#include "engine/batch.hpp"
+#include "engine/parallel.hpp"
+
+namespace din_infer {
+
+// Longer histories would need much memory for their folded keys.
+inline constexpr int64_t kKeySideLongest = 192;
+
+// Whether the history's side takes clearly fewer multiply-adds for a history of `keys` and `queries` candidates.
+bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries);
+
+class KeySideRunner {
+ public:
+  // One request: queries [count, dim] and interests, rows query_stride and interest_stride floats apart.
+  // `unit` is ActivationUnit::ForKeys, and keys.counts is null.
+  void Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
+           int64_t count, float* interests, int64_t interest_stride, Parallel& parallel);
+
+ private:
+  struct Scratch {
+    FloatBuffer unit, tile, scores, sums;
+  };
+  void RunTile(const ActivationUnit& unit, int64_t keys, const float* queries, int64_t query_stride, int64_t columns,
+               float* interests, int64_t interest_stride, Scratch& scratch) const;
+
+  FloatBuffer rows_, folded_, panels_;  // of the history: keys [T, dim], folded keys, keys in panels
+  std::vector<Scratch> scratch_;        // one per thread
+};
+
+}  // namespace din_infer
