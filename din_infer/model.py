@@ -143,6 +143,11 @@ class Model:
         return self._core.score(encoded, requests, self._threads, self._auto_fold), offsets
 
     @property
+    def unknown_ids(self) -> dict[str, int]:
+        """Ids per column that the model does not know, and scored with their table's default row, since it was loaded."""
+        return self._core.unknown_ids
+
+    @property
     def schema(self) -> Schema:
         """What the model reads."""
         return self._schema

@@ -117,6 +117,22 @@ REQUEST = {
 }
 
 
+def test_unknown_ids_are_counted(model_path, random_columns):
+    columns = random_columns(1)
+    columns |= {
+        "history.item_id": [[100] * 30 + [5] + [-7] * 40],
+        "history.genre": [[[1]] * 71],
+    }  # the last 40 are read
+    columns |= {"candidate.item_id": [[129, 999]], "candidate.genre": [[[7, 8, 9], []]]}
+    columns |= {"user.country": ["Utopia"], "context.hour": [23]}
+    model = din_infer.load(model_path, threads=1)
+    counted = {"user.country": 1, "context.hour": 0, "candidate.item_id": 1, "candidate.genre": 2}
+    counted |= {"history.item_id": 40, "history.genre": 0}
+    for times in (1, 2):
+        model.score(columns)
+        assert model.unknown_ids == {name: times * n for name, n in counted.items()}
+
+
 def test_score_one_is_a_batch_of_one(model):
     columns = {
         "user.country": ["日本"],

@@ -59,6 +59,17 @@ struct Schema {
     for (const Feature& feature : group.features) width += Width(feature);
     return width;
   }
+  // User, context, candidate, then the histories.
+  std::vector<const Group*> Groups() const {
+    std::vector<const Group*> groups = {&user, &context, &candidate};
+    for (const History& history : histories) groups.push_back(&history);
+    return groups;
+  }
+  size_t FeatureCount() const {
+    size_t count = 0;
+    for (const Group* group : Groups()) count += group->features.size();
+    return count;
+  }
   // Tower input: user, pooled histories, candidate, context.
   int64_t TowerWidth() const {
     int64_t width = Width(user) + Width(candidate) + Width(context);

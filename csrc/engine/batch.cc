@@ -16,8 +16,8 @@ DType Type(const Column& column) {
 
 // Offsets must start at 0, never go down, and end at `values`.
 void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values) {
-  if (offsets.size != lists + 1) {
-    throw InputError(name + ": expected " + std::to_string(lists + 1) + " offsets, got " +
+  if (offsets.size < 1 || offsets.size - 1 != lists) {  // lists + 1 may overflow
+    throw InputError(name + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
                      std::to_string(offsets.size));
   }
   if (offsets.data[0] != 0)

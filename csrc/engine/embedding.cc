@@ -16,22 +16,26 @@ FeatureEmbedding FeatureEmbedding::Dense(float mean, float std) {
   return feature;
 }
 
-const float* FeatureEmbedding::Row(const Column& column, int64_t value) const {
+const float* FeatureEmbedding::Row(const Column& column, int64_t value, int64_t& unknown) const {
+  int64_t row = 0;
   if (column.string_offsets != nullptr) {
     const int64_t begin = column.string_offsets[value];
     const size_t length = static_cast<size_t>(column.string_offsets[value + 1] - begin);
-    return table_ + rows_->Row(std::string_view(column.characters + begin, length)) * width_;
+    row = rows_->Row(std::string_view(column.characters + begin, length));
+  } else {
+    row = rows_->Row(column.int64_values[value]);
   }
-  return table_ + rows_->Row(column.int64_values[value]) * width_;
+  if (row == 0 && rows_->has_default()) ++unknown;
+  return table_ + row * width_;
 }
 
-void FeatureEmbedding::Embed(const Column& column, int64_t at, float* out, int64_t stride) const {
+void FeatureEmbedding::Embed(const Column& column, int64_t at, float* out, int64_t stride, int64_t& unknown) const {
   if (rows_ == nullptr) {
     *out = (column.float_values[at] - mean_) / std_;
     return;
   }
   if (many_ == Many::kNo) {
-    const float* row = Row(column, at);
+    const float* row = Row(column, at, unknown);
     for (int64_t i = 0; i < width_; ++i) out[i * stride] = row[i];
     return;
   }
@@ -39,7 +43,7 @@ void FeatureEmbedding::Embed(const Column& column, int64_t at, float* out, int64
   const int64_t begin = values.data[at], end = values.data[at + 1];
   for (int64_t i = 0; i < width_; ++i) out[i * stride] = 0;
   for (int64_t value = begin; value < end; ++value) {
-    const float* row = Row(column, value);
+    const float* row = Row(column, value, unknown);
     for (int64_t i = 0; i < width_; ++i) out[i * stride] += row[i];
   }
   if (many_ == Many::kMean && end > begin) {
@@ -53,9 +57,9 @@ void GroupEmbedding::Add(const FeatureEmbedding& feature) {
   width_ += feature.width();
 }
 
-void GroupEmbedding::Embed(const GroupColumns& group, int64_t at, float* out, int64_t stride) const {
+void GroupEmbedding::Embed(const GroupColumns& group, int64_t at, float* out, int64_t stride, int64_t* unknown) const {
   for (size_t f = 0; f < features_.size(); ++f) {
-    features_[f].Embed(*group.columns[f], at, out + begin_[f] * stride, stride);
+    features_[f].Embed(*group.columns[f], at, out + begin_[f] * stride, stride, unknown[f]);
   }
 }
 

@@ -17,11 +17,12 @@ class FeatureEmbedding {
 
   int64_t width() const { return width_; }
 
-  // Embeds the column's position `at`: width() floats, `stride` apart.
-  void Embed(const Column& column, int64_t at, float* out, int64_t stride) const;
+  // Embeds the column's position `at`: width() floats, `stride` apart. Adds to `unknown` the ids that got the default
+  // row.
+  void Embed(const Column& column, int64_t at, float* out, int64_t stride, int64_t& unknown) const;
 
  private:
-  const float* Row(const Column& column, int64_t value) const;
+  const float* Row(const Column& column, int64_t value, int64_t& unknown) const;
 
   const RowMap* rows_ = nullptr;
   const float* table_ = nullptr;
@@ -38,7 +39,8 @@ class GroupEmbedding {
   int64_t width() const { return width_; }
   int64_t Begin(size_t feature) const { return begin_[feature]; }  // where a feature's floats start
 
-  void Embed(const GroupColumns& group, int64_t at, float* out, int64_t stride) const;
+  // `unknown` has a count per feature.
+  void Embed(const GroupColumns& group, int64_t at, float* out, int64_t stride, int64_t* unknown) const;
 
  private:
   std::vector<FeatureEmbedding> features_;

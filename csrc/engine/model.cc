@@ -68,7 +68,7 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
 
 }  // namespace
 
-Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)) {
+Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown(file.schema.FeatureCount()) {
   const Schema& schema = file.schema;
   for (size_t t = 0; t < schema.tables.size(); ++t) rows.emplace_back(schema.tables[t], file.vocabularies[t]);
   user = EmbedGroup(file, rows, schema.user);
@@ -112,6 +112,18 @@ Model Model::load_bytes(std::string bytes, const std::string& folder) {
 }
 
 const std::map<std::string, std::string>& Model::metadata() const { return parts_->file.metadata; }
+
+std::map<std::string, int64_t> Model::unknown_ids() const {
+  std::map<std::string, int64_t> counts;
+  size_t at = 0;
+  for (const Group* group : parts_->file.schema.Groups()) {
+    for (const Feature& feature : group->features) {
+      const int64_t count = parts_->unknown[at++].load(std::memory_order_relaxed);
+      if (feature.table != kDense) counts.emplace(group->name + "." + feature.name, count);
+    }
+  }
+  return counts;
+}
 
 size_t Model::memory_bytes() const { return parts_->MemoryBytes(); }
 

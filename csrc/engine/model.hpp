@@ -1,6 +1,7 @@
 // A model ready to score: what Scorer reads, immutable.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -33,6 +34,9 @@ struct Model::Parts {
   GroupEmbedding user, context, candidate;
   std::vector<HistoryPart> histories;
   std::optional<Tower> tower;
+
+  // Ids that got a default row, in all scoring so far: per feature, group after group as Schema::Groups gives them.
+  mutable std::vector<std::atomic<int64_t>> unknown;
 };
 
 }  // namespace din_infer

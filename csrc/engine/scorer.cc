@@ -27,11 +27,13 @@ struct Scorer::State {
         auto_fold(options.auto_fold),
         parallel(options.threads),
         scratch(static_cast<size_t>(parallel.threads())),
+        unknown(scratch.size(), std::vector<int64_t>(parts.unknown.size())),
         histories(parts.histories.size()) {}
 
   void ScoreWave(const CheckedBatch& batch, Range requests, float* scores);
-  void Prepare(const CheckedBatch& batch, int64_t request, size_t place, FloatBuffer& scratch);
-  void PackHistory(const CheckedBatch& batch, size_t history, Range kept, size_t place);
+  void Prepare(const CheckedBatch& batch, int64_t request, size_t place, size_t slot);
+  void PackHistory(const CheckedBatch& batch, size_t history, Range kept, size_t place, int64_t* unknown_ids);
+  void CountUnknown();
   void EqualPooling(size_t history, size_t place, Range candidates, FloatBuffer& scratch);
   void RunTower(const CandidateGroup& group, FloatBuffer& scratch, float* scores);
 
@@ -47,7 +49,8 @@ struct Scorer::State {
   const Model::Parts& parts;
   bool auto_fold;
   Parallel parallel;
-  std::vector<FloatBuffer> scratch;  // one per thread
+  std::vector<FloatBuffer> scratch;           // one per thread
+  std::vector<std::vector<int64_t>> unknown;  // ids per thread and feature, until they are added to the model's
   UnitRunner runner;
   std::vector<int64_t> offsets;  // of the wave's candidates
   std::vector<HistoryState> histories;
@@ -73,7 +76,7 @@ void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* 
     Reserve(histories[h].queries, candidates * static_cast<size_t>(parts.histories[h].keys.width()));
   }
   parallel.For(requests.size(), [&](int64_t place, int slot) {
-    Prepare(batch, requests.begin + place, static_cast<size_t>(place), scratch[static_cast<size_t>(slot)]);
+    Prepare(batch, requests.begin + place, static_cast<size_t>(place), static_cast<size_t>(slot));
   });
   for (size_t h = 0; h < histories.size(); ++h) {
     if (!parts.histories[h].unit.has_value()) continue;
@@ -90,12 +93,16 @@ void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* 
   });
 }
 
-void Scorer::State::Prepare(const CheckedBatch& batch, int64_t request, size_t place, FloatBuffer& buffer) {
+void Scorer::State::Prepare(const CheckedBatch& batch, int64_t request, size_t place, size_t slot) {
   const Tower& tower = *parts.tower;
+  FloatBuffer& buffer = scratch[slot];
+  int64_t* unknown_ids = unknown[slot].data();  // moves on, group by group
   const int64_t shared = tower.shared_width();
   float* shared_values = Reserve(buffer, static_cast<size_t>(shared) + tower.scratch() + 16);
-  parts.user.Embed(batch.user, request, shared_values, 1);
-  parts.context.Embed(batch.context, request, shared_values + parts.user.width(), 1);
+  parts.user.Embed(batch.user, request, shared_values, 1, unknown_ids);
+  unknown_ids += batch.user.columns.size();
+  parts.context.Embed(batch.context, request, shared_values + parts.user.width(), 1, unknown_ids);
+  unknown_ids += batch.context.columns.size();
   tower.Bias(shared_values, biases.data() + static_cast<int64_t>(place) * tower.bias_size(), shared_values + shared);
 
   const Range wave{offsets[place], offsets[place + 1]};
@@ -103,33 +110,45 @@ void Scorer::State::Prepare(const CheckedBatch& batch, int64_t request, size_t p
   const int64_t candidate_at = tower.own_width() - parts.candidate.width();
   for (int64_t c = 0; c < wave.size(); ++c) {
     float* embedded = own.data() + (wave.begin + c) * tower.own_width() + candidate_at;
-    parts.candidate.Embed(batch.candidate, given.begin + c, embedded, 1);
+    parts.candidate.Embed(batch.candidate, given.begin + c, embedded, 1, unknown_ids);
     for (size_t h = 0; h < histories.size(); ++h) {
       const std::vector<int64_t>& columns = parts.histories[h].query;
       float* query = histories[h].queries.data() + (wave.begin + c) * static_cast<int64_t>(columns.size());
       for (const int64_t column : columns) *query++ = column < 0 ? 0 : embedded[column];
     }
   }
+  unknown_ids += batch.candidate.columns.size();
   for (size_t h = 0; h < histories.size(); ++h) {
-    PackHistory(batch, h, Kept(*parts.histories[h].schema, batch.histories[h].Of(request)), place);
+    PackHistory(batch, h, Kept(*parts.histories[h].schema, batch.histories[h].Of(request)), place, unknown_ids);
+    unknown_ids += batch.histories[h].columns.size();
     if (!parts.histories[h].unit.has_value()) EqualPooling(h, place, wave, buffer);
   }
 }
 
-void Scorer::State::PackHistory(const CheckedBatch& batch, size_t history, Range kept, size_t place) {
+void Scorer::State::PackHistory(const CheckedBatch& batch, size_t history, Range kept, size_t place,
+                                int64_t* unknown_ids) {
   const int64_t tile = kernels::Kernels().tile;
   const GroupEmbedding& keys = parts.histories[history].keys;
   FloatBuffer& buffer = histories[history].tiles[place];
   const size_t size = static_cast<size_t>(WholeTiles(kept.size()) * keys.width());
   float* tiles = Reserve(buffer, size);
   for (int64_t t = 0; t < kept.size(); ++t) {
-    keys.Embed(batch.histories[history], kept.begin + t, tiles + t / tile * tile * keys.width() + t % tile, tile);
+    keys.Embed(batch.histories[history], kept.begin + t, tiles + t / tile * tile * keys.width() + t % tile, tile,
+               unknown_ids);
   }
   if (const int64_t used = kept.size() % tile; used != 0) {
     float* last = tiles + kept.size() / tile * tile * keys.width();
     for (int64_t i = 0; i < keys.width(); ++i) std::fill(last + i * tile + used, last + (i + 1) * tile, 0.0f);
   }
   histories[history].keys[place] = {tiles, kept.size(), nullptr};
+}
+
+void Scorer::State::CountUnknown() {
+  for (std::vector<int64_t>& counts : unknown) {
+    for (size_t f = 0; f < counts.size(); ++f) {
+      if (counts[f] != 0) parts.unknown[f].fetch_add(std::exchange(counts[f], 0), std::memory_order_relaxed);
+    }
+  }
 }
 
 // The base model: every behaviour weighs 1 (sum) or 1 / T (mean), so all candidates share the pooled vector.
@@ -186,6 +205,7 @@ void Scorer::score(const Batch& batch, float* scores) {
       for (const GroupColumns& history : checked.histories) size += history.Of(wave.end).size();
     }
     state_->ScoreWave(checked, wave, scores + checked.candidate.Of(wave.begin).begin);
+    state_->CountUnknown();
   }
 }
 

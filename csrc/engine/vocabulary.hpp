@@ -15,8 +15,9 @@ class RowMap {
   // The vocabulary's strings must outlive the map.
   RowMap(const Table& table, const Vocabulary& vocabulary);
 
-  int64_t Row(int64_t id) const;           // of an int64 table
-  int64_t Row(std::string_view id) const;  // of a string table
+  int64_t Row(int64_t id) const;                           // of an int64 table
+  int64_t Row(std::string_view id) const;                  // of a string table
+  bool has_default() const { return ids_ != Ids::kHash; }  // whether row 0 stands for ids that are unknown
   size_t bytes() const;
 
  private:

@@ -100,6 +100,7 @@ void RegisterModel(py::module_& module) {
           py::arg("data"), py::arg("folder"))
       .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
+      .def_property_readonly("unknown_ids", [](const SharedModel& shared) { return shared.model().unknown_ids(); })
       .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"),
            py::arg("auto_fold") = false);
 }

@@ -73,6 +73,10 @@ class Model {
   const std::map<std::string, std::string>& metadata() const;  // of the file: schema, semantics, training facts
   size_t memory_bytes() const;                                 // tables, vocabularies and packed weights
 
+  // Ids that a column's vocabulary or range does not have, and that were scored with the table's default row: by
+  // column, in all scoring with this model so far.
+  std::map<std::string, int64_t> unknown_ids() const;
+
   struct Parts;
   const Parts& parts() const { return *parts_; }
 
