@@ -13,7 +13,7 @@ from rich.table import Table
 
 from din_infer.bench.machine import machine_line
 from din_infer.bench.report import Row
-from din_infer.commands.bench import rich_table
+from din_infer.bench.tables import rich_table
 
 PARITY = 1e-5
 

@@ -10,6 +10,7 @@ from din_infer.bench.timing import Competitor, compare
 
 NAMES = (
     "din_infer",
+    "din_infer, fold auto",
     "ONNX Runtime, folded",
     "PyTorch",
     "ONNX Runtime, naive outer",

@@ -9,5 +9,6 @@ void RegisterErrors(pybind11::module_& module);
 void RegisterKernels(pybind11::module_& module);
 void RegisterModel(pybind11::module_& module);
 void RegisterGraph(pybind11::module_& module);
+void RegisterPeak(pybind11::module_& module);
 
 }  // namespace din_infer

@@ -6,4 +6,5 @@ PYBIND11_MODULE(_core, module) {
   din_infer::RegisterKernels(module);
   din_infer::RegisterModel(module);
   din_infer::RegisterGraph(module);
+  din_infer::RegisterPeak(module);
 }

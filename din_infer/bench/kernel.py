@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from din_infer.bench.peers import onnx_runtime, torch_eager, unit_graphs
+from din_infer.bench.peers import deepctr, onnx_runtime, openvino_runtime, torch_compile, torch_eager
+from din_infer.bench.peers.peer import Absent, AbsentPeerError, Array, Peer, Run
 from din_infer.bench.timing import Competitor
+from din_infer.errors import MissingExtraError
 from din_infer.kernels import ActivationUnitParams, activation_unit
-
-Array = npt.NDArray[np.float32]
 
 # Summation orders differ; float32 sums of a few thousand terms agree this closely, a wrong graph does not.
 TOLERANCE = 1e-4
 
-# The naive graph's inputs take 1.7 GB at 100 x 1000; candidates go in groups of at most this many bytes.
-NAIVE_BYTES = 1 << 28
+# This runtime's names, by the interaction of the model.
+OURS = {"outer": "din_infer", "hadamard": "din_infer, hadamard"}
+
+FOLDED_GRAPHS = (
+    Peer("ONNX Runtime, folded", "outer", onnx_runtime.folded_unit),
+    Peer("OpenVINO, folded", "outer", openvino_runtime.folded_unit),
+)
+PEERS = (
+    *FOLDED_GRAPHS,
+    Peer("PyTorch, folded", "outer", torch_eager.folded_unit),
+    Peer("torch.compile, folded", "outer", torch_compile.folded_unit),
+    Peer("ONNX Runtime, naive outer", "outer", onnx_runtime.unfolded_unit),
+    Peer("ONNX Runtime, library hadamard", "hadamard", onnx_runtime.unfolded_unit),
+    Peer("DeepCTR-Torch's DIN layer", "hadamard", deepctr.attention_layer),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class KernelCase:
         return f"{self.candidates} x {self.behaviours}"
 
     @property
+    def widths(self) -> str:
+        return f"D = {self.dim}, H = {'-'.join(map(str, self.hidden))}"
+
+    @property
     def flops(self) -> int:
         """Two for each multiply-add of the layers, the first one folded, and of the pooling; nothing else counts."""
         widths = (self.dim, *self.hidden, 1)
@@ -44,8 +59,17 @@ class KernelCase:
         return 2 * self.candidates * self.behaviours * (layers + self.dim)
 
 
-# Long histories, short ones, one very long, many candidates.
-GRID = (KernelCase(100, 1000), KernelCase(20, 5000), KernelCase(200, 100), KernelCase(500, 50))
+# Long histories, very long ones, short ones, many candidates; and two so small that the call itself counts.
+GRID = tuple(KernelCase(*size) for size in ((100, 1000), (20, 5000), (200, 100), (500, 50), (10, 20), (1, 1)))
+
+# Any width has to do, so these are none that kernels are commonly built for.
+WIDTHS = tuple(KernelCase(100, 1000, dim, hidden) for dim in (36, 100) for hidden in ((36,), (80, 40), (200, 80)))
+
+# What a pair costs must not depend on the length of its history.
+LENGTHS = tuple(KernelCase(20, length) for length in (1_000, 3_000, 10_000, 30_000, 100_000))
+
+# Calls whose cost is that of calling.
+CALLS = (KernelCase(1, 1), KernelCase(10, 20))
 
 
 def random_params(case: KernelCase, interaction: str, rng: np.random.Generator) -> ActivationUnitParams:
@@ -56,26 +80,30 @@ def random_params(case: KernelCase, interaction: str, rng: np.random.Generator) 
     return ActivationUnitParams(interaction=interaction, weights=weights, biases=biases, activation="sigmoid")
 
 
-def competitors(case: KernelCase, threads: int, seed: int = 0) -> list[Competitor]:
-    """This runtime and its peers on the same random keys, queries and weights, for both interactions."""
+def competitors(
+    case: KernelCase, threads: int, peers: Sequence[Peer] = PEERS, seed: int = 0
+) -> tuple[list[Competitor], list[Absent]]:
+    """This runtime and its peers on the same random keys, queries and weights; and the peers that are not there."""
     rng = np.random.default_rng(seed)
-    keys = rng.standard_normal((case.behaviours, case.dim)).astype(np.float32)
-    queries = rng.standard_normal((case.candidates, case.dim)).astype(np.float32)
-    outer, hadamard = (random_params(case, name, rng) for name in ("outer", "hadamard"))
-    ours, ours_hadamard = "din_infer", "din_infer, hadamard"
-    return [
-        Competitor(ours, _native(outer, keys, queries, threads)),
-        Competitor("ONNX Runtime, folded", _onnx(outer, "folded", keys, queries, threads), ours),
-        Competitor("PyTorch, folded", torch_eager.folded_unit(outer, keys, queries, threads), ours),
-        Competitor("ONNX Runtime, naive outer", _naive(outer, case, keys, queries, threads), ours),
-        Competitor(ours_hadamard, _native(hadamard, keys, queries, threads)),
-        Competitor(
-            "ONNX Runtime, library hadamard", _onnx(hadamard, "unfolded", keys, queries, threads), ours_hadamard
-        ),
-    ]
+    keys = rng.standard_normal((case.behaviours, case.dim), np.float32)
+    queries = rng.standard_normal((case.candidates, case.dim), np.float32)
+    found: list[Competitor] = []
+    absent: list[Absent] = []
+    for interaction, ours in OURS.items():
+        competing = [peer for peer in peers if peer.interaction == interaction]
+        params = random_params(case, interaction, rng)
+        if competing or interaction == "outer":
+            found.append(Competitor(ours, native(params, keys, queries, threads)))
+        for peer in competing:
+            try:
+                found.append(Competitor(peer.name, peer.prepare(params, keys, queries, threads), ours))
+            except (MissingExtraError, AbsentPeerError) as error:
+                absent.append(Absent(peer.name, str(error)))
+    return found, absent
 
 
-def _native(params: ActivationUnitParams, keys: Array, queries: Array, threads: int) -> Callable[[], Array]:
+def native(params: ActivationUnitParams, keys: Array, queries: Array, threads: int) -> Run:
+    """This runtime, as Python calls it."""
     key_offsets, query_offsets = np.array([0, len(keys)]), np.array([0, len(queries)])
 
     def run() -> Array:
@@ -85,24 +113,3 @@ def _native(params: ActivationUnitParams, keys: Array, queries: Array, threads: 
         return interest
 
     return run
-
-
-def _onnx(
-    params: ActivationUnitParams, form: unit_graphs.Form, keys: Array, queries: Array, threads: int
-) -> Callable[[], Array]:
-    session = onnx_runtime.session(unit_graphs.unit_model(params, form), threads)
-
-    def run() -> Array:
-        interest: Array = session.run(None, {"keys": keys, "queries": queries})[0]
-        return interest
-
-    return run
-
-
-def _naive(
-    params: ActivationUnitParams, case: KernelCase, keys: Array, queries: Array, threads: int
-) -> Callable[[], Array]:
-    session: Any = onnx_runtime.session(unit_graphs.unit_model(params, "unfolded"), threads)
-    group = max(1, NAIVE_BYTES // (params.weights[0].shape[1] * case.behaviours * 4))
-    parts = [{"keys": keys, "queries": queries[i : i + group]} for i in range(0, len(queries), group)]
-    return lambda: np.concatenate([session.run(None, part)[0] for part in parts])

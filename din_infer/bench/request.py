@@ -86,6 +86,11 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
     found = [
         Competitor("din_infer", _native(model, requests)),
         Competitor(
+            "din_infer, fold auto",
+            _native(din_infer.load(workload.model, threads=threads, fold="auto"), requests),
+            "din_infer",
+        ),
+        Competitor(
             "ONNX Runtime, folded",
             _onnx(workload.model, model.schema, requests, threads),
             "din_infer",

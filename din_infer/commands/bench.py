@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from din_infer.bench.report import Row
     from din_infer.bench.request import Workload
-    from din_infer.bench.timing import Competitor, Measurement
 
-Out = Annotated[Path, typer.Option(help="Folder for results.json and the picture.")]
+Out = Annotated[Path, typer.Option(help="Folder for results.json and the pictures.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of every competitor.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; in each, every competitor has its turn.")]
 Budget = Annotated[
@@ -35,24 +33,49 @@ def kernel(
     out: Out,
     threads: Threads = 1,
     rounds: Rounds = 15,
-    budget: Budget = 5.0,
+    budget: Budget = 3.0,
     as_json: Json = False,
 ) -> None:
-    """The activation unit alone (D = 64, hidden layers 80 and 40, sigmoid) over a grid of candidates x behaviours.
+    """The activation unit alone: a grid of candidates x behaviours, other widths, long histories, memory, small calls.
+
+    The grid has D = 64, hidden layers of 80 and 40 units, and sigmoid. Some minutes; compiling for torch.compile takes
+    its share when it runs first.
 
     Example: din-infer bench kernel --out report/ --threads 2
     """
-    from din_infer.bench import kernel as cases
-    from din_infer.bench.report import rows
+    from rich.console import Console
+    from rich.markup import escape
 
-    table: list[Row] = []
-    for case in cases.GRID:
-        found = cases.competitors(case, threads)
-        measured = _measure(found, case.name, tolerance=cases.TOLERANCE, relative=True, rounds=rounds, budget=budget)
-        table += rows(case.name, measured, flops=case.flops)
+    from din_infer.bench import tables
+    from din_infer.bench.figures import draw_scaling
+    from din_infer.bench.machine import machine_line
+    from din_infer.bench.report import results, write
+    from din_infer.bench.suite import KernelSuite
+
+    with Console(stderr=True).status("kernel") as status:
+        report = KernelSuite(threads, rounds, budget, status.update).run()
     title = f"Activation unit, candidates x behaviours, D = 64, 80-40 sigmoid, threads: {threads}"
-    settings = {"threads": threads, "rounds": rounds, "budget_s": budget, "dim": 64, "hidden": [80, 40]}
-    _finish("kernel", settings, table, title, out, as_json)
+    settings = {
+        "threads": threads,
+        "rounds": rounds,
+        "budget_s": budget,
+        "dim": 64,
+        "hidden": [80, 40],
+        "fma_peak_gflops": report.peak_gflops,
+    }
+    content = results("kernel", settings, report.grid, **report.sections())
+    written = write(content, report.grid, title, out)
+    scaling = out / "kernel-scaling.png"
+    draw_scaling(report.grid, report.lengths, report.memory, machine_line(content["machine"]), scaling)
+    views = [
+        tables.rich_table(report.grid, f"{title}, FMA peak {report.peak_gflops:.0f} GFLOP/s"),
+        tables.rich_table(report.widths, "Other widths, 100 x 1000"),
+        tables.lengths_table(report.lengths),
+        *([tables.memory_table(report.memory)] if report.memory else []),
+        tables.calls_table(report.calls),
+        *(f"[yellow]absent:[/yellow] {escape(f'{peer.name}: {peer.reason}')}" for peer in report.absent),
+    ]
+    _show(content, views, [*written, scaling], as_json)
 
 
 def request(
@@ -76,16 +99,22 @@ def request(
 
     Example: din-infer bench request model.onnx --requests data/test.parquet --checkpoint run/ --out report/
     """
-    from din_infer.bench import request as cases
-    from din_infer.bench.report import rows
+    from rich.console import Console
 
-    with tempfile.TemporaryDirectory() as folder:
+    from din_infer.bench import calls, tables, timing
+    from din_infer.bench import request as cases
+    from din_infer.bench.report import results, rows, write
+
+    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("requests") as status:
         if model is None:
             workload = cases.synthetic(Path(folder), candidates, behaviours, count)
         else:
             workload = _workload(model, requests, checkpoint, count)
         found = cases.competitors(workload, threads, Path(folder))
-    measured = _measure(found, "requests", tolerance=cases.TOLERANCE, rounds=rounds, budget=budget)
+        measured = timing.measure(
+            found, tolerance=cases.TOLERANCE, rounds=rounds, budget=budget, progress=status.update
+        )
+        call = calls.score_one_call(workload.model, workload.requests[0], threads, rounds)
     mean_candidates, mean_behaviours = cases.pairs(workload.requests, workload.schema)
     case = f"{len(workload.requests)} requests, {mean_candidates:.0f} candidates x {mean_behaviours:.0f} behaviours"
     settings = {
@@ -97,7 +126,10 @@ def request(
         "mean_behaviours": mean_behaviours,
     }
     title = f"Time per request ({case}), threads: {threads}"
-    _finish("request", settings, rows(case, measured, runs=len(workload.requests)), title, out, as_json)
+    table = rows(case, measured, runs=len(workload.requests))
+    content = results("request", settings, table, calls=[call.to_dict()])
+    written = write(content, table, title, out)
+    _show(content, [tables.rich_table(table, title), tables.calls_table([call])], written, as_json)
 
 
 def _workload(model: Path, requests: Path | None, checkpoint: Path | None, count: int) -> Workload:
@@ -118,54 +150,14 @@ def _workload(model: Path, requests: Path | None, checkpoint: Path | None, count
     return Workload(model, schema, loaded, read_requests(requests, schema, count))
 
 
-def _measure(competitors: Sequence[Competitor], what: str, **options: Any) -> list[Measurement]:
+def _show(content: Mapping[str, Any], views: Sequence[Any], written: Sequence[Path], as_json: bool) -> None:
     from rich.console import Console
 
-    from din_infer.bench.timing import measure
-
-    with Console(stderr=True).status(what) as status:
-        return measure(competitors, progress=lambda text: status.update(f"{what}: {text}"), **options)
-
-
-def _finish(kind: str, settings: Mapping[str, Any], table: Sequence[Row], title: str, out: Path, as_json: bool) -> None:
-    from rich.console import Console
-
-    from din_infer.bench.report import results, write
-
-    content = results(kind, settings, table)
-    written = write(content, table, title, out)
     if as_json:
         print(json.dumps(content, indent=1))
         return
     console = Console()
-    console.print(rich_table(table, title))
+    for view in views:
+        console.print(view)
+        console.print()
     console.print(f"[dim]{', '.join(str(path) for path in written)}[/dim]")
-
-
-def rich_table(table: Sequence[Row], title: str) -> Any:
-    """Medians with their spread, and each time divided by this runtime's on the same model."""
-    from rich import box
-    from rich.table import Table
-
-    from din_infer.bench.report import three_digits
-
-    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    view.add_column("")
-    for name in ("median ms", "p10 - p90", "x ours", "max diff"):
-        view.add_column(name, justify="right", no_wrap=True)
-    if table and table[0].gflops is not None:
-        view.add_column("GFLOP/s", justify="right", no_wrap=True)
-    for case in dict.fromkeys(row.case for row in table):
-        view.add_section()
-        if len({row.case for row in table}) > 1:
-            view.add_row(f"[bold]{case}[/bold]")
-        for row in (row for row in table if row.case == case):
-            cells = [
-                row.name,
-                three_digits(row.median_ms),
-                f"{three_digits(row.p10_ms)} - {three_digits(row.p90_ms)}",
-                f"{row.times_ours:.2f}" if row.versus else "",
-                f"{row.max_difference:.1e}" if row.versus else "",
-            ]
-            view.add_row(*cells, *([] if row.gflops is None else [f"{row.gflops:.1f}"]))
-    return view

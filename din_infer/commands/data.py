@@ -1,4 +1,4 @@
-"""`din-infer data`: public data sets as Parquet requests."""
+"""`din-infer data`: logs, public data sets and synthetic ones as Parquet requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from din_infer.commands.data_log import log
+from din_infer.commands.data_synthetic import synthetic
+
 
 def register(app: typer.Typer) -> None:
-    data = typer.Typer(help="Turn a public data set into requests.", no_args_is_help=True)
+    data = typer.Typer(
+        help="Make requests of your own logs, of a public data set, or of nothing.", no_args_is_help=True
+    )
+    data.command()(log)
     data.command("ml-100k")(ml_100k)
+    data.command()(synthetic)
     app.add_typer(data, name="data")
 
 

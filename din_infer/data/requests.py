@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,20 +29,65 @@ def write_requests(table: pa.Table, path: Path, facts: Mapping[str, Any]) -> Non
     pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 
+class RequestsWriter:
+    """Writes one split piece by piece. The file appears under its name when `close` has been given the facts.
+
+    As a context manager it removes what an error left unfinished.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self._part = path.with_name(f".{path.name}.{os.getpid()}")
+        self._writer = pq.ParquetWriter(self._part, schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        if len(table):
+            self._writer.write_table(table.cast(self.schema))
+
+    def close(self, facts: Mapping[str, Any]) -> None:
+        self._writer.add_key_value_metadata({FACTS_KEY: json.dumps(dict(facts)).encode()})
+        self._writer.close()
+        self._part.replace(self.path)
+
+    def __enter__(self) -> RequestsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        self._part.unlink(missing_ok=True)
+
+
 def read_requests(path: Path) -> pa.Table:
     """Reads one split. Raises DataError where the file is missing or is no Parquet."""
     if not path.is_file():
         raise DataError(f"{path}: expected a Parquet file of requests, got no file")
     try:
-        return pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            table, stored = file.read(), file.metadata.metadata or {}
     except pa.ArrowException as error:
         raise DataError(f"{path}: expected a Parquet file of requests, got: {error}") from None
+    if FACTS_KEY in stored:  # facts that were added when the file was closed are no part of Arrow's schema
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), FACTS_KEY: stored[FACTS_KEY]})
+    return table
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
     """The facts that `write_requests` stored; empty for a table from elsewhere."""
     facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(FACTS_KEY, b"{}"))
     return facts
+
+
+def dates_of(times: Collection[int]) -> list[str]:
+    """First and last day of times since 1970, in seconds or, where they are too great, in 1/1000 of them and so on."""
+    if not times:
+        return []
+    unit = 1
+    while max(times) // unit >= 10**11:  # seconds until the year 5138
+        unit *= 1000
+    return [(datetime(1970, 1, 1) + timedelta(seconds=t // unit)).date().isoformat() for t in (min(times), max(times))]
 
 
 def read_schema(folder: Path) -> Schema:

@@ -24,8 +24,25 @@ def split_in_time(groups: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -
     return parts
 
 
+def cut_moments(times: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The moments from which on requests are `valid` and `test`; counts[i] requests have times[i], which ascend."""
+    before = np.append(0, np.cumsum(counts))
+    test = _holder(before, int((1 - TEST_SHARE) * before[-1]))
+    valid = _holder(before, int((1 - VALID_SHARE) * before[test])) if test else 0
+    return int(times[valid]), int(times[test])
+
+
+def parts_at(times: npt.NDArray[np.int64], cuts: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """The part of each request, int64 [n], for the cuts of `cut_moments`."""
+    parts: npt.NDArray[np.int64] = np.searchsorted(np.array(cuts), times, side="right").astype(np.int64)
+    return parts
+
+
+def _holder(before: npt.NDArray[np.int64], rank: int) -> int:
+    """Which time holds the request number `rank`."""
+    return int(np.searchsorted(before, rank, side="right")) - 1
+
+
 def _parts(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Parts of one group's requests, whose times ascend."""
-    test = int(np.searchsorted(times, times[int((1 - TEST_SHARE) * len(times))]))
-    valid = int(np.searchsorted(times, times[int((1 - VALID_SHARE) * test)])) if test else 0
-    return np.repeat([0, 1, 2], [valid, test - valid, len(times) - test])
+    return parts_at(times, cut_moments(*np.unique(times, return_counts=True)))

@@ -13,10 +13,7 @@ _packed: WeakKeyDictionary[ActivationUnitParams, _core.ActivationUnit] = WeakKey
 
 def run(arguments: Arguments, params: ActivationUnitParams, threads: int) -> None:
     """Writes `arguments.out`."""
-    unit = _packed.get(params)
-    if unit is None:
-        unit = _packed[params] = _pack(params)
-    unit.run(
+    packed(params).run(
         arguments.keys,
         arguments.key_offsets,
         arguments.queries,
@@ -27,13 +24,17 @@ def run(arguments: Arguments, params: ActivationUnitParams, threads: int) -> Non
     )
 
 
-def _pack(params: ActivationUnitParams) -> _core.ActivationUnit:
-    return _core.ActivationUnit(
-        params.interaction,
-        list(params.weights),
-        list(params.biases),
-        params.activation,
-        [dict(layer) for layer in params.activation_params],
-        params.normalize,
-        params.scale,
-    )
+def packed(params: ActivationUnitParams) -> _core.ActivationUnit:
+    """The core's form of `params`, its weights laid out for the kernels; made once."""
+    unit = _packed.get(params)
+    if unit is None:
+        unit = _packed[params] = _core.ActivationUnit(
+            params.interaction,
+            list(params.weights),
+            list(params.biases),
+            params.activation,
+            [dict(layer) for layer in params.activation_params],
+            params.normalize,
+            params.scale,
+        )
+    return unit

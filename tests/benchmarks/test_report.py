@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from din_infer.bench.report import results, rows, write
+from din_infer.bench.tables import rich_table
 from din_infer.bench.timing import Measurement
-from din_infer.commands.bench import rich_table
 
 MEASURED = [
     Measurement("ours", (0.010, 0.012, 0.011), None, 0.0),
@@ -16,11 +16,13 @@ MEASURED = [
 
 
 def test_rows_divide_by_the_base_and_by_the_runs() -> None:
-    ours, peer = rows("case", MEASURED, flops=22_000_000, runs=10)
+    ours, peer = rows("case", MEASURED, flops=22_000_000, peak_gflops=8, runs=10)
     assert (round(ours.median_ms, 3), round(peer.median_ms, 3)) == (1.1, 3.3)
     assert (ours.times_ours, round(peer.times_ours, 6)) == (1.0, 3.0)
     assert ours.gflops is not None
     assert round(ours.gflops, 6) == 2.0
+    assert ours.peak_percent is not None
+    assert round(ours.peak_percent, 6) == 25.0
 
 
 def test_write(tmp_path: Path) -> None:

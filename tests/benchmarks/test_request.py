@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from din_infer.bench import kernel, request
+from din_infer.bench import request
 from din_infer.bench.peers.unfolded import unfolded
 from din_infer.bench.timing import compare
 from din_infer.commands import bench
@@ -32,7 +32,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> request.Workload:
 
 def test_competitors_agree(workload: request.Workload, tmp_path: Path) -> None:
     found = request.competitors(workload, threads=1, folder=tmp_path)
-    assert [c.versus for c in found] == [None, "din_infer", "din_infer", "din_infer", None, "din_infer, hadamard"]
+    assert [c.versus for c in found] == [None, *["din_infer"] * 4, None, "din_infer, hadamard"]
     assert max(compare(found, request.TOLERANCE).values()) > 0  # each is computed in its own way
 
 
@@ -73,15 +73,6 @@ def test_request_command(app: typer.Typer, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "results.json").read_text())
     assert json.loads(result.stdout) == content
     assert (tmp_path / "request.png").stat().st_size > 1000
-    assert len(content["results"]) == 6
+    assert len(content["results"]) == 7
+    assert [(call["name"], call["case"]) for call in content["calls"]] == [("score_one", "1 x 1")]
     assert all(np.isfinite(row["median_ms"]) for row in content["results"])
-
-
-def test_kernel_command(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "GRID", (kernel.KernelCase(2, 3, dim=4, hidden=(5, 3)),))
-    result = CliRunner().invoke(
-        app, ["bench", "kernel", "--out", str(tmp_path), "--rounds", "2"], catch_exceptions=False
-    )
-    assert result.exit_code == 0
-    assert "ONNX Runtime" in result.stdout
-    assert (tmp_path / "kernel.png").exists()
