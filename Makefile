@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | clean. Each sets up what it needs first, and skips what is done.
+# make demo | test | sanitize | fuzz | docs | bench | lint | clean. Each sets up what it needs first, and skips what is done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -16,6 +16,9 @@ SOURCES := $(shell find din_infer kernels export csrc -type f -not -path '*/__py
 help:
 	@echo "make demo    train, export, validate, score and time a DIN on MovieLens 100k; results in demo/"
 	@echo "make test    all tests, C++ and Python"
+	@echo "make sanitize the C++ tests under ASan with UBSan, and under TSan"
+	@echo "make fuzz    libFuzzer, FUZZ_SECONDS=60 on each target"
+	@echo "make docs    docs/semantics.md, the table of what the tests compare"
 	@echo "make bench   kernel and request benchmarks; results in build/bench/"
 	@echo "make lint    ruff, mypy, clang-format (make format applies them, make tidy runs clang-tidy)"
 	@echo "make build   set-up alone: system packages, .venv, din_infer installed in it"
@@ -51,6 +54,38 @@ test-cpp: $(STAMPS)/build-tools
 	  -DCMAKE_BUILD_TYPE=Release -DDIN_INFER_TESTS=ON --log-level=WARNING
 	$(BIN)/cmake --build build/cpp
 	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+
+# The C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+.PHONY: sanitize sanitize-asan sanitize-tsan
+sanitize: sanitize-asan sanitize-tsan
+sanitize-asan: SANITIZERS := address,undefined
+sanitize-tsan: SANITIZERS := thread
+sanitize-asan sanitize-tsan: sanitize-%: $(STAMPS)/build-tools
+	$(BIN)/cmake -S csrc -B build/$* -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_INFER_TESTS=ON -DDIN_INFER_SANITIZE=$(SANITIZERS) --log-level=WARNING
+	$(BIN)/cmake --build build/$*
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(BIN)/ctest --test-dir build/$* --output-on-failure
+
+# libFuzzer on the model reader and on request decoding. The golden files are seeds for both: any bytes make a batch.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz fuzz-build fuzz-model_file fuzz-requests
+fuzz: fuzz-model_file fuzz-requests
+fuzz-build: $(STAMPS)/build-tools
+	scripts/system-packages $(PYTHON) clang libclang-rt-14-dev
+	CXX=clang++ $(BIN)/cmake -S csrc -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_INFER_FUZZ=ON --log-level=WARNING
+	$(BIN)/cmake --build build/fuzz
+fuzz-model_file: MAX_LENGTH := 65536
+fuzz-requests: MAX_LENGTH := 4096
+fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
+	mkdir -p build/fuzz/corpus/$*
+	build/fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(MAX_LENGTH) -timeout=20 -verbosity=0 \
+	  -print_final_stats=1 -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* tests/golden
+
+# docs/semantics.md, from what the tests find
+.PHONY: docs
+docs: build
+	$(BIN)/pytest tests/semantics --write-docs
 
 # ---- the demo: data, two models, one file, its checks, its scores, its speed ----
 .PHONY: demo

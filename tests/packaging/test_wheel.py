@@ -104,5 +104,5 @@ def test_missing_extra_is_named(python: Path, tmp_path: Path) -> None:
 
 def test_console_script(tmp_path: Path) -> None:
     result = run(Path(sys.executable).parent / "din-infer", "--help", cwd=tmp_path)
-    for command in ("data", "train", "export", "validate", "inspect", "score", "bench"):
+    for command in ("data", "schema", "train", "export", "validate", "inspect", "score", "bench"):
         assert command in result.stdout
