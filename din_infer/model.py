@@ -49,8 +49,8 @@ def load(
     - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
     - `device`: `cpu`;
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
-      same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few behaviours,
-      and promises scores within 1e-6 of those.
+      same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
+      behaviours, and promises scores within 1e-6 of those.
 
     Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
     """
@@ -144,7 +144,7 @@ class Model:
 
     @property
     def unknown_ids(self) -> dict[str, int]:
-        """Ids per column that the model does not know, and scored with their table's default row, since it was loaded."""
+        """Ids per column that the model did not know, and scored with their table's default row, so far."""
         return self._core.unknown_ids
 
     @property

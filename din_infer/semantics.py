@@ -12,6 +12,7 @@ from din_infer.errors import SchemaError
 from din_infer.schema import Schema
 
 INTERACTIONS = ("outer", "hadamard")
+TRAINING_INTERACTIONS = (*INTERACTIONS, "none")  # [k, q] alone: an ablation, which no model file holds
 ACTIVATIONS = ("sigmoid", "relu", "prelu", "tanh", "dice", "bisigmoid")
 NORMALIZATIONS = ("none", "softmax")
 POOLINGS = ("activation_unit", "sum", "mean")
@@ -95,7 +96,7 @@ def _layers(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     if isinstance(layers, ActivationUnit):
         if layers.scale is not None and not _is_finite(layers.scale):
             raise SchemaError(f"{where}.scale: expected a finite number, got {layers.scale!r}")
-        _one_of(layers.interaction, INTERACTIONS, f"{where}.interaction")
+        _one_of(layers.interaction, TRAINING_INTERACTIONS, f"{where}.interaction")
         _one_of(layers.normalize, NORMALIZATIONS, f"{where}.normalize")
     return layers
 

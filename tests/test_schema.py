@@ -151,7 +151,11 @@ def test_wrong_schemas_are_refused(path, value, message):
         ("tower/eps", 1e-8, "tower.eps: expected a number with dice and none with others"),
         ("units/clicks/eps", None, "units.clicks.eps: expected a number with dice"),
         ("units/clicks/eps", "small", "units.clicks.eps: expected a finite number of at least 0, got 'small'"),
-        ("units/clicks/interaction", "inner", "units.clicks.interaction: expected outer | hadamard, got 'inner'"),
+        (
+            "units/clicks/interaction",
+            "inner",
+            "units.clicks.interaction: expected outer | hadamard | none, got 'inner'",
+        ),
         ("units/clicks/normalize", "l2", "units.clicks.normalize: expected none | softmax, got 'l2'"),
         ("units/clicks/scale", float("inf"), "units.clicks.scale: expected a finite number, got inf"),
         ("units/clicks/dropout", 0.1, "unexpected keyword argument 'dropout'"),

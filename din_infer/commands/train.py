@@ -25,7 +25,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="din | base. [default: din]")] = None,
     pooling: Annotated[str | None, typer.Option(help="Of the base model: sum | mean. [default: sum]")] = None,
-    interaction: Annotated[str | None, typer.Option(help="outer | hadamard. [default: outer]")] = None,
+    interaction: Annotated[str | None, typer.Option(help="outer | hadamard | none. [default: outer]")] = None,
     activation: Annotated[
         str | None, typer.Option(help="dice | prelu | relu | sigmoid | tanh | bisigmoid. [default: dice]")
     ] = None,
@@ -37,16 +37,30 @@ def train(
         str | None, typer.Option(help="Widths of the unit's hidden layers, 0 to 4 of them, as 80,40. [default: 36]")
     ] = None,
     tower_hidden: Annotated[str | None, typer.Option(help="The same for the tower. [default: 80,40]")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training split. [default: 4]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split at most. [default: 6]")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better validation GAUC to stop after; 0: never. [default: 2]")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Labelled candidates a mini-batch. [default: 512]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's. [default: 0.002]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's at the start. [default: 0.005]")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of all gradients. [default: none]")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of the tower's inputs left out. [default: 0.3; base: 0]")
+    ] = None,
+    regularisation: Annotated[
+        str | None, typer.Option(help="Of the embeddings: mba (mini-batch aware) | l2 | none. [default: mba]")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option("--lambda", help="Strength of --regularisation. [default: 1; l2: 0.0001]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and order of requests. [default: 0]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch. [default: PyTorch's own]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a DIN, or the base model it is compared with, and measure it on the valid and test splits.
 
-    Writes checkpoint.pt, config.yaml and metrics.json.
+    Writes checkpoint.pt, config.yaml and metrics.json, all of the epoch with the best validation GAUC.
 
     Examples:
 
@@ -76,17 +90,22 @@ def train(
         "unit_hidden": _widths(unit_hidden),
         "tower_hidden": _widths(tower_hidden),
         "epochs": epochs,
+        "patience": patience,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "clip_norm": clip_norm,
+        "dropout": dropout,
+        "regularisation": regularisation,
+        "penalty_strength": strength,
         "seed": seed,
     }
     config = TrainConfig.from_options(options)
     if threads is not None:
         torch.set_num_threads(threads)
     trainer = Trainer(data, config)
-    with _progress_bar(trainer.candidates) as progress:
-        checkpoint, metrics = trainer.run(progress)
     out.mkdir(parents=True, exist_ok=True)
+    with _progress_bar(trainer.candidates) as progress:
+        checkpoint, metrics = trainer.run(progress, out / "training.pt", resume)
     save_checkpoint(checkpoint, out)
     config.write(out / "config.yaml")
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -9,8 +9,8 @@ What leaks, and what does not:
   later than a test request, as it never would be in service. Users are seen, moments are not.
 - `--split global` cuts all time lines at one moment, so nothing of the test's time is fitted: most test users are new,
   and their history is what they liked before the request, after the cut too.
-- Negatives (`next-item`) are drawn uniformly from the items that the user never rated, before or after: knowing what
-  is rated later makes them slightly easier than all unseen items. Neither positives nor negatives are in the history.
+- Negatives (`next-item`) are drawn uniformly from the items that the user had not rated by then, which tells nothing
+  of the future: some are rated, even liked, later. Neither positives nor negatives are in the history.
 - Vocabularies and dense statistics come from the training split. A negative there may be an item that was first rated
   later. Only the median that stands in for two missing years is taken over the whole catalogue.
 """
@@ -116,8 +116,7 @@ def _part_table(
     label = _concatenated(events.label, events.offsets[chosen], lengths)
     if options.protocol == "next-item":
         count = options.test_negatives if PARTS[part] == "test" else options.negatives
-        owner = events.owner[chosen]
-        negatives = sample_negatives(ratings, owner, count, len(items), (options.seed, part))
+        negatives = sample_negatives(ratings, events, chosen, count, len(items), (options.seed, part))
         rows = np.concatenate([candidate[:, None], negatives], axis=1)
         order = np.argsort(rows, axis=1)
         candidate = np.take_along_axis(rows, order, axis=1).ravel()

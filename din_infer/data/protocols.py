@@ -87,20 +87,29 @@ def build_events(ratings: Ratings, protocol: str) -> Events:
     )
 
 
-def sample_negatives(ratings: Ratings, owner: Ints, count: int, catalogue: int, seed: tuple[int, ...]) -> Ints:
-    """`count` different items for each request of user `owner[r]`, uniform over what that user never rated: [R, count].
+def sample_negatives(
+    ratings: Ratings, events: Events, requests: Ints, count: int, catalogue: int, seed: tuple[int, ...]
+) -> Ints:
+    """`count` different items for each of `requests`, uniform over what its user had not rated by then: [R, count].
+
+    What the user rates later may be drawn: leaving it out would tell the future, and would leave heavy users' negatives
+    to the least popular items. What was rated in the request's own second is out, for its order is not known.
 
     Each user has a generator of its own, seeded by `seed` and the user's id, so that neither the order of the input
     nor other users matter. Raises DataError where a user has rated too much to leave `count` items.
     """
-    negatives = np.empty((len(owner), count), np.int64)
+    negatives = np.empty((len(requests), count), np.int64)
+    owner = events.owner[requests]
     rated_from = np.searchsorted(ratings.owner, np.arange(len(ratings.users) + 1))
     for user in np.unique(owner):
-        unrated = np.setdiff1d(np.arange(catalogue), ratings.item[rated_from[user] : rated_from[user + 1]])
+        rated = ratings.item[rated_from[user] : rated_from[user + 1]]
+        times = ratings.time[rated_from[user] : rated_from[user + 1]]
         user_id = int(ratings.users[user])
-        if len(unrated) < count:
-            raise DataError(f"user {user_id}: expected {count} unrated items to draw from, got {len(unrated)}")
         generator = np.random.default_rng((*seed, abs(user_id), int(user_id < 0)))
-        for request in np.flatnonzero(owner == user):
-            negatives[request] = generator.choice(unrated, count, replace=False, shuffle=False)
+        for place in np.flatnonzero(owner == user):
+            known = rated[: np.searchsorted(times, events.time[requests[place]], side="right")]
+            unrated = np.setdiff1d(np.arange(catalogue), known)
+            if len(unrated) < count:
+                raise DataError(f"user {user_id}: expected {count} unrated items to draw from, got {len(unrated)}")
+            negatives[place] = generator.choice(unrated, count, replace=False, shuffle=False)
     return negatives

@@ -12,17 +12,18 @@ from din_infer.training.layers import FullyConnected
 class ActivationUnit(nn.Module):
     """Pools a history for each candidate: u(q) = sum over valid t of weight(k_t, q) k_t.
 
-    A pair's first layer reads x = [k, q, vec(k (x) q)] (`outer`) or [q, k, q - k, q * k] (`hadamard`). Both are linear
+    A pair's first layer reads x = [k, q, vec(k (x) q)] (`outer`), [q, k, q - k, q * k] (`hadamard`) or, to see what the
+    products are worth, [k, q] (`none`: it trains and predicts here, and no model file holds it). All are linear
     in k once q is known, W_1 x + b_1 = k A(q) + b(q), so a pair costs D * H_1 multiplications, and x is never built.
     """
 
     def __init__(self, width: int, spec: semantics.ActivationUnit) -> None:
         super().__init__()
         self.width, self.spec = width, spec
-        products = width**2 if spec.interaction == "outer" else width
-        self.layers = FullyConnected((2 if spec.interaction == "outer" else 3) * width + products, spec)
+        linear, products = {"outer": (2, width), "hadamard": (3, 1), "none": (2, 0)}[spec.interaction]
+        self.layers = FullyConnected((linear + products) * width, spec)
         # Embeddings start near 0.05 and products near 0.0025, mute in the range that torch gives so many inputs.
-        nn.init.normal_(self.layers.first.weight[:, -products:], std=width**-0.5)
+        nn.init.normal_(self.layers.first.weight[:, linear * width :], std=width**-0.5)
 
     def forward(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
         """keys [N, T, D], valid bool [N, T], queries [N, D] -> user interest [N, D], zeros where no key is valid."""
@@ -39,6 +40,9 @@ class ActivationUnit(nn.Module):
             w_key, w_query, w_outer = torch.split(first.weight, [d, d, d * d], dim=1)
             per_query = queries @ w_outer.reshape(-1, d).T  # [N, H_1 * D], from w_outer's view [H_1 * D, D]
             a = w_key + per_query.view(len(queries), -1, d)  # [N, H_1, D]
+        elif self.spec.interaction == "none":
+            w_key, w_query = torch.split(first.weight, d, dim=1)
+            a = w_key.expand(len(queries), -1, -1)
         else:
             w_query, w_key, w_difference, w_product = torch.split(first.weight, d, dim=1)
             a = w_key - w_difference + queries.unsqueeze(1) * w_product
@@ -51,6 +55,8 @@ def naive_user_interest(unit: ActivationUnit, keys: Tensor, valid: Tensor, queri
     q = queries.unsqueeze(1).expand_as(keys)  # [N, T, D]
     if unit.spec.interaction == "outer":
         x = torch.cat([keys, q, (keys.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)], dim=-1)
+    elif unit.spec.interaction == "none":
+        x = torch.cat([keys, q], dim=-1)
     else:
         x = torch.cat([q, keys, q - keys, q * keys], dim=-1)
     weights = keys.new_zeros(valid.shape)

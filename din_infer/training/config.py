@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from din_infer.errors import SchemaError
 from din_infer.schema import Schema
 from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
+
+DROPOUT = {"din": 0.3, "base": 0.0}  # each model's best; the base model's sum does not bear any
+STRENGTH = {"mba": 1.0, "l2": 1e-4, "none": 0.0}
 
 Activation = Literal["sigmoid", "relu", "prelu", "tanh", "dice", "bisigmoid"]
 
@@ -22,15 +35,20 @@ class TrainConfig(BaseModel):
     |-----------------|----------|---------------------------------------------------------------------------------|
     | model           | din      | `din`, or `base`: the same with histories pooled with equal weights             |
     | pooling         | sum      | of the base model: `sum` or `mean`                                              |
-    | interaction     | outer    | of the activation unit: `outer` or `hadamard`                                   |
+    | interaction     | outer    | of the activation unit: `outer`, `hadamard` or, as an ablation, `none`          |
     | activation      | dice     | of the hidden layers of unit and tower                                          |
     | normalize       | none     | of the unit's weights: `none` or `softmax`                                      |
     | scale           | absent   | factor on the unit's weights                                                    |
     | unit_hidden     | 36       | widths of the unit's hidden layers, 0 to 4 of them                              |
     | tower_hidden    | 80 40    | widths of the tower's hidden layers                                             |
-    | epochs          | 4        | passes over the training split                                                  |
+    | epochs          | 6        | passes over the training split at most                                          |
+    | patience        | 2        | epochs without a better validation GAUC after which training stops; 0: never    |
     | batch_size      | 512      | labelled candidates in a mini-batch; requests are not cut                       |
-    | learning_rate   | 2e-3     | Adam's                                                                          |
+    | learning_rate   | 5e-3     | Adam's at the start; it falls linearly to 0                                     |
+    | clip_norm       | absent   | largest Euclidean norm of all gradients together                                |
+    | dropout         | 0.3, 0   | share of the tower's inputs left out; 0.3 for `din`, 0 for `base`               |
+    | regularisation  | mba      | of the embeddings: `mba` (mini-batch aware), `l2` or `none`                     |
+    | penalty_strength| 1, 1e-4  | its lambda; 1 for `mba`, 1e-4 for `l2`                                          |
     | seed            | 0        | of initial weights and of the order of the requests                             |
     """
 
@@ -38,16 +56,29 @@ class TrainConfig(BaseModel):
 
     model: Literal["din", "base"] = "din"
     pooling: Literal["sum", "mean"] = "sum"
-    interaction: Literal["outer", "hadamard"] = "outer"
+    interaction: Literal["outer", "hadamard", "none"] = "outer"
     activation: Activation = "dice"
     normalize: Literal["none", "softmax"] = "none"
     scale: float | None = None
     unit_hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=4)] = (36,)
     tower_hidden: tuple[PositiveInt, ...] = (80, 40)
-    epochs: PositiveInt = 4
+    epochs: PositiveInt = 6
+    patience: NonNegativeInt = 2
     batch_size: PositiveInt = 512
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 5e-3
+    clip_norm: PositiveFloat | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = DROPOUT["din"]
+    regularisation: Literal["mba", "l2", "none"] = "mba"
+    penalty_strength: NonNegativeFloat = STRENGTH["mba"]
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_that_depend(cls, options: dict[str, Any]) -> dict[str, Any]:
+        dropout = DROPOUT.get(cast(str, options.get("model", "din")))
+        strength = STRENGTH.get(cast(str, options.get("regularisation", "mba")))
+        filled = {name: v for name, v in (("dropout", dropout), ("penalty_strength", strength)) if v is not None}
+        return {**filled, **options}
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> TrainConfig:

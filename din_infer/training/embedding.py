@@ -20,6 +20,7 @@ class Embedding(nn.Module):
     def __init__(self, schema: Schema, vocabulary_sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.schema = schema
+        self.sparse_gradients = False  # whether tables get gradients of the rows looked up alone
         self.table_index = {name: i for i, name in enumerate(schema.tables)}  # names may hold dots, ParameterDict's not
         self.tables = nn.ParameterList()
         for name, table in schema.tables.items():
@@ -56,9 +57,16 @@ class Embedding(nn.Module):
             return ((values.values.to(mean.dtype) - mean) / std).unsqueeze(1)
         weight = self.tables[self.table_index[spec.table]]
         if values.offsets is None:
-            return functional.embedding(values.values, weight)
+            return functional.embedding(values.values, weight, sparse=self.sparse_gradients)
         assert spec.many is not None
-        return functional.embedding_bag(values.values, weight, values.offsets, mode=spec.many, include_last_offset=True)
+        return functional.embedding_bag(
+            values.values,
+            weight,
+            values.offsets,
+            mode=spec.many,
+            include_last_offset=True,
+            sparse=self.sparse_gradients,
+        )
 
     def named_values(self) -> Iterator[tuple[str, Tensor]]:
         """Tables and statistics under their names in the model file."""

@@ -1,4 +1,4 @@
-"""Training: splits from a folder of requests, mini-batches of whole requests, Adam, metrics."""
+"""Training: splits from a folder of requests, mini-batches of whole requests, metrics."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from din_infer.training.config import TrainConfig
 from din_infer.training.embedding import dense_columns
 from din_infer.training.metrics import evaluate
 from din_infer.training.model import DIN
+from din_infer.training.optimizer import Optimizer
 from din_infer.training.predict import chunk_requests, predict_requests
+from din_infer.training.regularisation import MiniBatchAware, samples_per_row
 from din_infer.training.requests import Requests, prepare, take_ranges
+from din_infer.training.state import TrainingState
 from din_infer.training.vocabulary import build_vocabularies
 
 Metrics = dict[str, dict[str, float | None]]
@@ -64,33 +67,58 @@ class Trainer:
         """Candidates that training goes through, all epochs counted."""
         return self.config.epochs * len(self.splits["train"].labels)
 
-    def run(self, progress: Progress = lambda done, loss: None) -> tuple[Checkpoint, Metrics]:
-        """Trains, and evaluates what came out on valid and test."""
+    def run(
+        self, progress: Progress = lambda done, loss: None, state_file: Path | None = None, resume: bool = False
+    ) -> tuple[Checkpoint, Metrics]:
+        """Trains, and evaluates the best epoch's model on valid and test.
+
+        After each epoch `state_file` takes what `resume` needs to go on from there, to the same weights as without a
+        break; in the end it is removed. Raises DataError where it is damaged or of another training.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
-            model = DIN(self.schema, self.semantics, {name: len(v) for name, v in self.vocabularies.items()})
+            sizes = {name: len(v) for name, v in self.vocabularies.items()}
+            model = DIN(self.schema, self.semantics, sizes, self.config.dropout)
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
-            self._fit(model, progress)
+            state = TrainingState(model, self._optimizer(model), self._identity())
+            if resume and state_file is not None and state_file.is_file():
+                state.load(state_file)
+            self._fit(state, progress, state_file)
+        if state.best_weights is not None:
+            model.load_state_dict(state.best_weights)
         metrics = {name: self.evaluate(model, self.splits[name]) for name in ("valid", "test")}
-        facts = {
-            "data": {name: split.facts for name, split in self.splits.items()},
-            "config": self.config.model_dump(mode="json"),
-            "metrics": metrics,
-        }
+        facts = {**self._identity(), "epochs": state.epochs, "best_epoch": state.best_epoch, "metrics": metrics}
+        if state_file is not None:
+            state_file.unlink(missing_ok=True)
         return Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts), metrics
 
-    def _fit(self, model: DIN, progress: Progress) -> None:
-        split, done = self.splits["train"], 0
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.config.learning_rate, fused=True)
-        model.train()
-        for _ in range(self.config.epochs):
+    def _identity(self) -> dict[str, Any]:
+        """What two trainings have in common if they end with the same weights; JSON."""
+        data = {name: dict(split.facts) for name, split in self.splits.items()}
+        return {"data": data, "config": self.config.model_dump(mode="json")}
+
+    def _optimizer(self, model: DIN) -> Optimizer:
+        penalty = None
+        if self.config.regularisation == "mba":
+            rows = {name: len(model.embedding.tables[i]) for name, i in model.embedding.table_index.items()}
+            counts = samples_per_row(self.schema, self.splits["train"].requests, rows)
+            penalty = MiniBatchAware(model.embedding, counts, self.config.penalty_strength)
+        return Optimizer(model, self.config, penalty, self.candidates)
+
+    def _fit(self, state: TrainingState, progress: Progress, state_file: Path | None) -> None:
+        split = self.splits["train"]
+        while len(state.epochs) < self.config.epochs and not state.stopped(self.config.patience):
+            done, losses = len(state.epochs) * len(split.labels), []
+            state.model.train()
             for batch, labels in self._batches(split):
-                loss = functional.binary_cross_entropy_with_logits(model(batch), labels)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                loss = functional.binary_cross_entropy_with_logits(state.model(batch), labels)
+                state.optimizer.step(loss, done)
                 done += len(labels)
-                progress(done, float(loss.detach()))
+                losses.append(float(loss.detach()))
+                progress(done, losses[-1])
+            state.end_epoch(float(np.mean(losses)), self.evaluate(state.model, self.splits["valid"]))
+            if state_file is not None:
+                state.save(state_file)
 
     def _batches(self, split: Split) -> Iterator[tuple[Requests, Tensor]]:
         candidates = split.requests.lengths("candidate")

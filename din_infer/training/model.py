@@ -20,16 +20,20 @@ from din_infer.training.requests import Requests
 class DIN(nn.Module):
     """Deep Interest Network (arXiv 1706.06978), or the base model where `semantics.pooling` is `sum` or `mean`.
 
-    `vocabulary_sizes` gives the number of ids of each `vocabulary` table, the default row not counted.
+    `vocabulary_sizes` gives the number of ids of each `vocabulary` table, the default row not counted. `dropout` is the
+    share of the tower's inputs that training leaves out.
     """
 
-    def __init__(self, schema: Schema, semantics: Semantics, vocabulary_sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, schema: Schema, semantics: Semantics, vocabulary_sizes: Mapping[str, int], dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.schema, self.semantics = schema, semantics
         self.embedding = Embedding(schema, vocabulary_sizes)
         self.units = nn.ModuleList(  # in the histories' order; empty in the base model
             ActivationUnit(schema.key_width(h), semantics.units[h]) for h in schema.histories if semantics.units
         )
+        self.dropout = nn.Dropout(dropout)
         self.tower = FullyConnected(schema.tower_width(), semantics.tower)
 
     def forward(self, requests: Requests) -> Tensor:
@@ -40,7 +44,7 @@ class DIN(nn.Module):
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
         parts += candidate.values()
         parts += [e[owner] for e in self.embedding(requests, "context").values()]
-        logits: Tensor = self.tower(torch.cat(parts, dim=1))
+        logits: Tensor = self.tower(self.dropout(torch.cat(parts, dim=1)))
         return logits
 
     def _user_interest(self, i: int, requests: Requests, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:

@@ -96,21 +96,25 @@ def test_the_order_of_the_files_rows_changes_nothing(
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes(), name
 
 
-def test_next_item_has_one_liked_item_among_unrated_ones(tmp_path: Path) -> None:
+def test_next_item_has_one_liked_item_among_those_unrated_by_then(tmp_path: Path) -> None:
     rows = some_ratings()
-    files = make(tmp_path, rows)
-    rated = {user: {item for u, item, _, _ in rows if u == user} for user in range(1, 7)}
+    files = make(tmp_path, rows, Options(negatives=20, test_negatives=20))
+    later = set()
     liked = sorted((user, item) for user, item, rating, _ in rows if rating >= 4)
     found = []
     for request in all_requests(files):
         candidates, labels = request["candidate.item_id"], request["label"]
         assert candidates == sorted(set(candidates))
         (positive,) = (item for item, label in zip(candidates, labels, strict=True) if label)
-        assert not (set(candidates) - {positive}) & rated[request["user_id"]]
+        time_of = {item: time for user, item, _, time in rows if user == request["user_id"]}
+        negatives = set(candidates) - {positive}
+        assert not [item for item in negatives if time_of.get(item, 10**9) <= request["timestamp"]]
+        later |= negatives & time_of.keys()
         found.append((request["user_id"], positive))
     assert sorted(found) == liked
-    assert {len(labels) for labels in files["train"]["label"]} == {3}
-    assert {len(labels) for labels in files["test"]["label"]} == {4}
+    assert later  # what a user rates later is no secret to keep from the negatives
+    assert {len(labels) for labels in files["train"]["label"]} == {21}
+    assert {len(labels) for labels in files["test"]["label"]} == {21}
 
 
 def test_rating_asks_for_all_ratings_of_a_second(tmp_path: Path) -> None:
@@ -206,5 +210,5 @@ def test_wrong_sources_and_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="negatives: expected at least 1, got 0"):
         Options(negatives=0)
     source = write_source(tmp_path / "in", some_ratings())
-    with pytest.raises(DataError, match="user 1: expected 39 unrated items to draw from, got 28"):
+    with pytest.raises(DataError, match="user 1: expected 39 unrated items to draw from, got 35"):
         write_ml_100k(tmp_path / "out", source, Options(test_negatives=39, negatives=39))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from din_infer import semantics
-from din_infer.semantics import ACTIVATIONS, DICE_EPS, INTERACTIONS, NORMALIZATIONS
+from din_infer.semantics import ACTIVATIONS, DICE_EPS, NORMALIZATIONS
+from din_infer.semantics import TRAINING_INTERACTIONS as INTERACTIONS
 from din_infer.training.activation_unit import ActivationUnit, naive_user_interest
 from din_infer.training.activations import Dice
 
@@ -78,7 +79,8 @@ def test_one_pair_by_hand(interaction: str, normalize: str) -> None:
     unit = make_unit("tanh", (3,), interaction=interaction, scale=2.0, normalize=normalize)
     k, q = torch.randn(2, D, dtype=torch.float64)
     outer = torch.tensor([k[i] * q[j] for i in range(D) for j in range(D)])
-    x = torch.cat([k, q, outer]) if interaction == "outer" else torch.cat([q, k, q - k, q * k])
+    inputs = {"outer": [k, q, outer], "hadamard": [q, k, q - k, q * k], "none": [k, q]}
+    x = torch.cat(inputs[interaction])
     values = dict(unit.layers.named_values())
     h = torch.tanh(values["weights.0"] @ x + values["biases.0"])
     a = (values["weights.1"] @ h + values["biases.1"]) * 2.0

@@ -62,8 +62,19 @@ def test_base_model_and_table(requests: Path, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "run").semantics.pooling == "mean"
 
 
+def test_regularisation_and_what_depends_on_it(requests: Path, tmp_path: Path) -> None:
+    arguments = ("--regularisation", "l2", "--epochs", "1", "--clip-norm", "5", "--resume")
+    run("train", requests, "--out", tmp_path / "l2", *arguments)
+    config = load_checkpoint(tmp_path / "l2").facts["config"]
+    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("l2", 1e-4, 0.3)
+    run("train", requests, "--out", tmp_path / "mba", "--model", "base", "--lambda", "0.5", "--epochs", "1")
+    config = load_checkpoint(tmp_path / "mba").facts["config"]
+    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("mba", 0.5, 0.0)
+    assert not (tmp_path / "mba" / "training.pt").exists()
+
+
 def test_what_is_wrong_is_named(requests: Path, tmp_path: Path) -> None:
-    with pytest.raises(SchemaError, match=r"interaction: .*'outer' or 'hadamard', got 'inner'"):
+    with pytest.raises(SchemaError, match=r"interaction: .*'outer', 'hadamard' or 'none', got 'inner'"):
         run("train", requests, "--out", tmp_path, "--interaction", "inner")
     with pytest.raises(SchemaError, match=r"unit_hidden\.0: .* got 'wide'"):
         run("train", requests, "--out", tmp_path, "--unit-hidden", "wide")

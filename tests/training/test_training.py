@@ -36,9 +36,12 @@ SCHEMA = {
 SMALL: dict[str, Any] = {
     "unit_hidden": (6,),
     "tower_hidden": (8,),
-    "epochs": 12,
+    "epochs": 20,
+    "patience": 0,
     "batch_size": 32,
     "learning_rate": 0.03,
+    "dropout": 0.0,
+    "regularisation": "none",
 }
 
 

@@ -1,0 +1,81 @@
+"""A training under way: where it stands, its best epoch, and the file from which it goes on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from din_infer.errors import DataError
+from din_infer.training.model import DIN
+from din_infer.training.optimizer import Optimizer
+
+FORMAT = 1
+
+
+class TrainingState:
+    """Model, optimizer, the epochs so far and the weights of the best.
+
+    `identity` is JSON that says which data and hyper-parameters this training has; a file of another one is refused.
+    """
+
+    def __init__(self, model: DIN, optimizer: Optimizer, identity: Mapping[str, Any]) -> None:
+        self.model, self.optimizer, self.identity = model, optimizer, identity
+        self.epochs: list[dict[str, Any]] = []  # of each: the mean training loss, and the metrics on valid
+        self.best_epoch = 0  # counted from 1
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def end_epoch(self, loss: float, valid: dict[str, float | None]) -> None:
+        """Takes the weights as the best where validation GAUC is the highest yet, and where there is none."""
+        best = _score(self.epochs[self.best_epoch - 1]["valid"]) if self.epochs else None
+        self.epochs.append({"loss": loss, "valid": valid})
+        score = _score(valid)
+        if best is None or (score is not None and score > best):
+            self.best_epoch = len(self.epochs)
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+
+    def stopped(self, patience: int) -> bool:
+        """Whether `patience` epochs, if not 0, have passed since the best one."""
+        return patience > 0 and len(self.epochs) - self.best_epoch >= patience
+
+    def save(self, path: Path) -> None:
+        """Replaces `path` at once, so that a training killed while it writes keeps the file before."""
+        content = {
+            "format": FORMAT,
+            "identity": dict(self.identity),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": torch.get_rng_state(),
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+        part = path.with_name(f".{path.name}")
+        torch.save(content, part)
+        part.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from `path`, torch's random generator included. Raises DataError where it does not fit."""
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: expected the state of a stopped training, got {error}") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(f"{path}: expected the state of a stopped training of format {FORMAT}, got another file")
+        for part, value in self.identity.items():
+            if content["identity"].get(part) != value:
+                raise DataError(f"{path}: expected {part} {value}, got {content['identity'].get(part)}")
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["generator"])
+        self.epochs, self.best_epoch = content["epochs"], content["best_epoch"]
+        self.best_weights = content["best_weights"]
+
+
+def _score(valid: Mapping[str, float | None]) -> float | None:
+    return valid["auc"] if valid["gauc"] is None else valid["gauc"]

@@ -1,0 +1,97 @@
+"""A training that is killed and resumed, early stopping, and the ablation without products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from din_infer.data.requests import write_requests
+from din_infer.errors import DataError
+from din_infer.tables import columns_of
+from din_infer.training.checkpoint import load_checkpoint, save_checkpoint
+from din_infer.training.config import TrainConfig
+from din_infer.training.loop import Trainer
+from din_infer.training.predict import predict
+
+from .test_training import SCHEMA, split_table
+
+SHORT: dict[str, Any] = {"unit_hidden": (6,), "tower_hidden": (8,), "batch_size": 32, "epochs": 4, "patience": 0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("train", "valid", "test")):
+        write_requests(split_table(seed, 60), tmp_path / f"{name}.parquet", {"part": name})
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
+    return tmp_path
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_after(candidates: float) -> Any:
+    def progress(done: int, loss: float) -> None:
+        if done > candidates:
+            raise KilledError
+
+    return progress
+
+
+@pytest.mark.parametrize("regularisation", ["mba", "l2", "none"])
+def test_a_resumed_training_ends_with_the_same_weights(folder: Path, regularisation: str) -> None:
+    config = TrainConfig(**SHORT, regularisation=regularisation, clip_norm=1.0)  # type: ignore[arg-type]
+    state_file = folder / "training.pt"
+    expected, metrics = Trainer(folder, config).run()
+    for share in (0.3, 0.7):  # in the second and in the third epoch
+        trainer = Trainer(folder, config)
+        with pytest.raises(KilledError):
+            trainer.run(kill_after(share * trainer.candidates), state_file, resume=True)
+        assert state_file.is_file()
+    got, again = Trainer(folder, config).run(state_file=state_file, resume=True)
+    assert again == metrics
+    assert got.facts == expected.facts
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(got.model.state_dict()[name], value), name
+    assert not state_file.exists()
+
+
+def test_a_file_of_another_training_is_refused(folder: Path) -> None:
+    state_file = folder / "training.pt"
+    trainer = Trainer(folder, TrainConfig(**SHORT))
+    with pytest.raises(KilledError):
+        trainer.run(kill_after(0.3 * trainer.candidates), state_file)
+    with pytest.raises(DataError, match=r"training.pt: expected config .*'seed': 1"):
+        Trainer(folder, TrainConfig(**SHORT, seed=1)).run(state_file=state_file, resume=True)
+    write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "another"})
+    with pytest.raises(DataError, match=r"training.pt: expected data .*another"):
+        Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+    state_file.write_bytes(b"PK")
+    with pytest.raises(DataError, match="expected the state of a stopped training, got"):
+        Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+
+
+def test_the_best_epoch_is_kept(folder: Path) -> None:
+    config = TrainConfig(**{**SHORT, "epochs": 30, "patience": 2}, learning_rate=0.1)
+    trainer = Trainer(folder, config)
+    checkpoint, metrics = trainer.run()
+    curve = [epoch["valid"]["gauc"] for epoch in checkpoint.facts["epochs"]]
+    best = checkpoint.facts["best_epoch"]
+    assert len(curve) < 30
+    assert len(curve) == best + 2
+    assert curve[best - 1] == max(curve) == metrics["valid"]["gauc"]
+
+
+def test_the_ablation_without_products_trains_and_predicts(folder: Path) -> None:
+    config = TrainConfig(**SHORT, interaction="none")
+    trainer = Trainer(folder, config)
+    checkpoint, _ = trainer.run()
+    save_checkpoint(checkpoint, folder)
+    columns = columns_of(split_table(2, 60), trainer.schema)
+    assert checkpoint.model.file_parameters()["unit.history.weights.0"].shape == (6, 14)
+    assert np.array_equal(predict(load_checkpoint(folder), columns), predict(checkpoint, columns))
