@@ -25,8 +25,8 @@ struct AlignedAllocator {
 
 using FloatBuffer = std::vector<float, AlignedAllocator<float>>;
 
-// At least `n` floats; never shrinks, so that a warm buffer is not allocated again. One float even where n is 0: callers
-// add offsets to the pointer, which a null pointer does not allow.
+// At least `n` floats; never shrinks, so that a warm buffer is not allocated again. One float even where n is 0:
+// callers add offsets to the pointer, which a null pointer does not allow.
 inline float* Reserve(FloatBuffer& buffer, size_t n) {
   if (buffer.empty() || buffer.size() < n) buffer.resize(std::max<size_t>(n, 1));
   return buffer.data();

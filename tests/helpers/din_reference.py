@@ -103,7 +103,7 @@ class Case:
             owner = "candidate" if group in self.schema.histories and name in self.schema.candidate else group
             statistics = [np.float64(self.parameters[f"dense.{owner}.{name}.{s}"]) for s in ("mean", "std")]
             return np.array([(raw - statistics[0]) / statistics[1]])
-        table = np.float64(self.parameters[f"table.{spec.table}"])
+        table = np.asarray(self.parameters[f"table.{spec.table}"], np.float64)
         if spec.many is None:
             return table[self.row(spec.table, raw)]
         rows = [table[self.row(spec.table, r)] for r in raw]
@@ -123,7 +123,7 @@ class Case:
             elif spec.activation == "prelu":
                 x = np.where(s > 0, s, p["alpha"] * s)
             else:
-                plain = {"sigmoid": sigmoid, "relu": lambda s: np.maximum(s, 0), "tanh": np.tanh}
+                plain: dict[str, Any] = {"sigmoid": sigmoid, "relu": lambda s: np.maximum(s, 0), "tanh": np.tanh}
                 x = (plain | {"bisigmoid": lambda s: 2 / (1 + np.exp(-s)) - 1})[spec.activation](s)
         last = len(spec.hidden)
         return (

@@ -51,6 +51,7 @@ def random_model(semantic: Semantic, vocabularies: dict[str, Any]) -> DIN:
 def spread(model: DIN, logits: Any) -> None:
     """Gives logits mean 0 and deviation 1, so that differences show in the probabilities."""
     output = model.tower.linears[-1]
+    assert isinstance(output, torch.nn.Linear)
     with torch.no_grad():
         output.bias.sub_(logits.mean())
         output.bias.div_(logits.std())

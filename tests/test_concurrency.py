@@ -1,0 +1,110 @@
+"""Scoring with any number of threads, from any number of threads, and in forked children: always the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import numpy as np
+import pytest
+
+import din_infer
+from din_infer.errors import InputError
+
+SECONDS = 20  # after which a child that hangs is ended by its own alarm
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+forks = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def columns(random_columns):
+    return random_columns(20)
+
+
+@pytest.fixture(scope="module")
+def expected(model_path, columns):
+    return din_infer.load(model_path, threads=1).score(columns).tobytes()
+
+
+def in_child(check) -> int:
+    """The exit code of a forked child: 0 where check() is true."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("threads", [2, 3, 17, 64])
+def test_more_threads_than_cores(model_path, columns, expected, threads):
+    model = din_infer.load(model_path, threads=threads)
+    assert all(model.score(columns).tobytes() == expected for _ in range(5))
+
+
+def test_models_with_different_numbers_of_threads_at_once(model_path, columns, expected):
+    models = [din_infer.load(model_path, threads=threads) for threads in (1, 2, 3, 5, 8, 16, 2, 1)]
+    with ThreadPoolExecutor(16) as pool:
+        scores = pool.map(lambda place: models[place % len(models)].score(columns).tobytes(), range(200))
+        assert set(scores) == {expected}
+
+
+def test_models_come_and_go_while_others_score(model_path, columns, expected):
+    with ThreadPoolExecutor(8) as pool:
+        scores = pool.map(lambda n: din_infer.load(model_path, threads=1 + n % 4).score(columns).tobytes(), range(40))
+        assert set(scores) == {expected}
+
+
+def test_an_error_in_one_thread_is_its_own(model_path, columns, expected):
+    model = din_infer.load(model_path, threads=2)
+    wrong = {**columns, "user.age": [np.nan] * 20}
+
+    def score(n: int) -> bytes:
+        try:
+            return model.score(wrong if n % 3 == 0 else columns).tobytes()
+        except InputError:
+            return b"refused"
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(score, range(60))) == [b"refused" if n % 3 == 0 else expected for n in range(60)]
+
+
+@needs_fork
+@forks
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_children_and_their_children_score(model_path, columns, expected, threads):
+    model = din_infer.load(model_path, threads=threads)
+    assert model.score(columns).tobytes() == expected
+
+    def scores() -> bool:
+        other = din_infer.load(model_path, threads=threads + 1)
+        return all(m.score(columns).tobytes() == expected for m in (model, other))
+
+    assert in_child(scores) == 0
+    assert in_child(lambda: scores() and in_child(scores) == 0) == 0
+    assert scores()
+
+
+@needs_fork
+@forks
+def test_children_forked_while_other_threads_score(model_path, columns, expected):
+    model = din_infer.load(model_path, threads=2)
+    done = Event()
+
+    def keep_scoring() -> None:
+        while not done.is_set():
+            model.score(columns)
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(keep_scoring) for _ in range(2)]
+        try:
+            codes = [in_child(lambda: model.score(columns).tobytes() == expected) for _ in range(10)]
+        finally:
+            done.set()
+        assert codes == [0] * 10
+        assert [thread.result() for thread in running] == [None, None]
