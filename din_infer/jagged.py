@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any
@@ -157,7 +157,8 @@ def _is_nested(lists: Any) -> bool:
 
 
 def _is_list(row: Any) -> bool:
-    return hasattr(row, "__len__") and not isinstance(row, str | bytes) and getattr(row, "ndim", 1) > 0
+    unordered = isinstance(row, str | bytes | Set | Mapping)
+    return hasattr(row, "__len__") and not unordered and getattr(row, "ndim", 1) > 0
 
 
 def _concatenate(arrays: list[Array], where: str) -> Array:

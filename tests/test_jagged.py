@@ -154,3 +154,9 @@ def test_an_index_outside_is_an_index_error():
 
 def test_repr_is_short():
     assert repr(Jagged.from_lists([[1, 2]] * 5)) == "Jagged([[1, 2], [1, 2], [1, 2], ...], 5 lists, 10 values)"
+
+
+@pytest.mark.parametrize("row", [{9, 100, 1}, {9: 1}])
+def test_what_has_no_order_is_no_list(row):
+    with pytest.raises(InputError, match="expected a list in each place, got"):
+        Jagged.from_lists([row])

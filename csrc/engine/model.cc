@@ -1,6 +1,7 @@
 #include "engine/model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -54,6 +55,27 @@ GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows
   return embedding;
 }
 
+// What no training gives and what would make every score NaN. Tables may hold NaN: it stays in the scores of its row.
+void CheckValues(const std::string& name, const Parameter& parameter) {
+  if (name.rfind("table.", 0) == 0) return;
+  const auto ends = [&](const std::string& end) {
+    return name.size() > end.size() && name.compare(name.size() - end.size(), end.size(), end) == 0;
+  };
+  int64_t size = 1;
+  for (int64_t dim : parameter.shape) size *= dim;
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = parameter.data[i];
+    const bool fits = std::isfinite(value) && !(ends(".var") && value < 0) && !(ends(".std") && value <= 0);
+    if (!fits) {
+      const char* expected = ends(".var")   ? "numbers of at least 0"
+                             : ends(".std") ? "numbers above 0"
+                                            : "finite numbers";
+      throw ModelFileError("parameter " + name + ": expected " + expected + ", got " + std::to_string(value) + " at " +
+                           std::to_string(i));
+    }
+  }
+}
+
 std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, const GroupEmbedding& candidate) {
   std::vector<int64_t> columns;
   for (const Feature& feature : history.features) {
@@ -70,6 +92,7 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
 
 Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown(file.schema.FeatureCount()) {
   const Schema& schema = file.schema;
+  for (const auto& [name, parameter] : file.parameters) CheckValues(name, parameter);
   for (size_t t = 0; t < schema.tables.size(); ++t) rows.emplace_back(schema.tables[t], file.vocabularies[t]);
   user = EmbedGroup(file, rows, schema.user);
   context = EmbedGroup(file, rows, schema.context);
