@@ -283,3 +283,20 @@ def test_wrong_columns_and_plans_are_refused(model, random_columns):
         model.score(columns, plan="fast")
     with pytest.raises(InputError, match="expected a pyarrow, Polars or pandas table, got dict"):
         model.score_table(columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("tower.biases.1", np.nan, "finite numbers, got nan"),
+        ("dense.user.age.std", 0.0, "numbers above 0, got 0"),
+        ("unit.history.activation.0.var", -5.0, "numbers of at least 0, got -5"),
+    ],
+)
+def test_parameters_that_make_every_score_nan_are_refused(model_path, name, value, expected):
+    onnx = pytest.importorskip("onnx")
+    proto = onnx.load(model_path)
+    tensor = next(t for t in proto.graph.initializer if t.name == name)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, value, np.float32), name))
+    with pytest.raises(ModelFileError, match=f"parameter {name}: expected {expected}"):
+        din_infer.load(proto.SerializeToString())
