@@ -112,7 +112,7 @@ def _part_table(
 ) -> pa.Table:
     """The requests numbered `chosen`, candidates by ascending item so that their order tells nothing."""
     lengths = np.diff(events.offsets)[chosen]
-    candidate, label = _concatenated(events.item, events.offsets[chosen], lengths), None
+    candidate = _concatenated(events.item, events.offsets[chosen], lengths)
     label = _concatenated(events.label, events.offsets[chosen], lengths)
     if options.protocol == "next-item":
         count = options.test_negatives if PARTS[part] == "test" else options.negatives

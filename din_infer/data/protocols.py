@@ -98,6 +98,8 @@ def sample_negatives(
     Each user has a generator of its own, seeded by `seed` and the user's id, so that neither the order of the input
     nor other users matter. Raises DataError where a user has rated too much to leave `count` items.
     """
+    if count > catalogue:
+        raise DataError(f"expected at most as many negatives as the catalogue has items, {catalogue}, got {count}")
     negatives = np.empty((len(requests), count), np.int64)
     owner = events.owner[requests]
     rated_from = np.searchsorted(ratings.owner, np.arange(len(ratings.users) + 1))

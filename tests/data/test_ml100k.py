@@ -149,6 +149,13 @@ def test_the_seed_alone_changes_the_negatives(tmp_path: Path) -> None:
     assert not files[0]["test"].equals(files[1]["test"])
 
 
+def test_more_negatives_than_items_are_refused_before_any_memory_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="expected at most as many negatives as the catalogue has items, 40, got 10000000"
+    ):
+        make(tmp_path, some_ratings(), dataclasses.replace(SMALL, negatives=10_000_000))
+
+
 def test_features_and_schema(tmp_path: Path) -> None:
     files = make(tmp_path, some_ratings(), dataclasses.replace(SMALL, max_history=3))
     schema = Schema.from_dict(yaml.safe_load((tmp_path / "out" / "schema.yaml").read_text()))
