@@ -88,6 +88,18 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
   return columns;
 }
 
+// Smaller folds, in multiply-adds, cost less than to look them up.
+constexpr int64_t kCachedFoldWork = 100'000;
+
+// Memory that a unit's remembered folds may take. Many more would not be in a core's cache when they are asked for,
+// and reading one from memory takes as long as to compute it.
+constexpr size_t kFoldCacheBytes = size_t{16} << 20;
+
+std::unique_ptr<FoldCache> MakeFoldCache(const ActivationUnit& unit) {
+  const size_t bytes = static_cast<size_t>(unit.dim() + unit.folded_size()) * sizeof(float);
+  return std::make_unique<FoldCache>(unit.dim(), unit.folded_size(), static_cast<int64_t>(kFoldCacheBytes / bytes));
+}
+
 }  // namespace
 
 Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown(file.schema.FeatureCount()) {
@@ -109,6 +121,7 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown
     const LayerParameters layers = GetLayers(file, "unit." + part.schema->name, unit);
     part.unit.emplace(unit, part.keys.width(), layers);
     part.key_side.emplace(ActivationUnit::ForKeys(unit, part.keys.width(), layers));
+    if (part.unit->FoldWork() >= kCachedFoldWork) part.folds = MakeFoldCache(*part.unit);
   }
   tower.emplace(file.semantics.tower, user.width(), pooled + candidate.width(), context.width(),
                 GetLayers(file, "tower", file.semantics.tower));
@@ -119,6 +132,7 @@ size_t Model::Parts::MemoryBytes() const {
   for (const RowMap& map : rows) bytes += map.bytes();
   for (const HistoryPart& history : histories) {
     if (history.unit.has_value()) bytes += history.unit->bytes() + history.key_side->bytes();
+    if (history.folds != nullptr) bytes += history.folds->bytes();
   }
   for (const auto& [name, parameter] : file.parameters) {
     size_t size = sizeof(float);

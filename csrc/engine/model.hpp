@@ -3,12 +3,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
 #include "engine/activation_unit.hpp"
 #include "engine/embedding.hpp"
+#include "engine/fold_cache.hpp"
 #include "engine/tower.hpp"
 #include "onnx/model_file.hpp"
 
@@ -19,7 +21,8 @@ struct HistoryPart {
   GroupEmbedding keys;
   std::vector<int64_t> query;  // [D]: place in the candidate's embedding, or -1 for zero
   std::optional<ActivationUnit> unit,
-      key_side;  // folded on the candidate's and on the history's side; none in the base model
+      key_side;                      // folded on the candidate's and on the history's side; none in the base model
+  std::unique_ptr<FoldCache> folds;  // of unit; none where a fold costs less than to remember it
 };
 
 struct Model::Parts {

@@ -81,7 +81,7 @@ void Scorer::State::ScoreWave(const CheckedBatch& batch, Range requests, float* 
   for (size_t h = 0; h < histories.size(); ++h) {
     if (!parts.histories[h].unit.has_value()) continue;
     const HistoryPart& part = parts.histories[h];
-    runner.Run(*part.unit, auto_fold ? &*part.key_side : nullptr,
+    runner.Run(*part.unit, auto_fold ? &*part.key_side : nullptr, part.folds.get(),
                {histories[h].keys, offsets.data(), histories[h].queries.data(), parts.histories[h].keys.width(),
                 own.data() + histories[h].begin, parts.tower->own_width()},
                parallel);

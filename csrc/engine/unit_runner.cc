@@ -45,8 +45,8 @@ void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std
   }
 }
 
-void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side, const UnitBatch& batch,
-                     Parallel& parallel) {
+void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side, FoldCache* cache,
+                     const UnitBatch& batch, Parallel& parallel) {
   WholeRequests(batch.offsets, batch.Requests(), whole_);
   key_side_.clear();
   if (key_side != nullptr) {
@@ -70,7 +70,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   }
   if (parallel.threads() == 1 || candidates >= kFewCandidates * parallel.threads() || blocks < kManyBlocks) {
     SplitForThreads(whole_, candidates, parallel.threads(), groups_);
-    return RunByCandidates(unit, batch, parallel);
+    return RunByCandidates(unit, cache, batch, parallel);
   }
   SplitCandidates(whole_, 1, groups_);
   for (const CandidateGroup& group : groups_) RunByBlocks(unit, batch, group, parallel);
@@ -95,21 +95,50 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
   });
 }
 
-void UnitRunner::RunByCandidates(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel) {
+void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
+                                 Parallel& parallel) {
   parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
     const CandidateGroup& group = groups_[static_cast<size_t>(item)];
     const Range range = group.candidates;
     const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
     Scratch& scratch = scratch_[static_cast<size_t>(slot)];
-    if (keys.count > 0) {
-      unit.Fold(batch.queries + range.begin * batch.query_stride, batch.query_stride, range.size(),
-                scratch.folded.data(), scratch.unit.data());
-    }
+    scratch.folds.assign(static_cast<size_t>(range.size()), nullptr);
+    if (keys.count > 0) Fold(unit, cache, batch, range, scratch);
     for (int64_t c = range.begin; c < range.end; ++c) {
-      unit.Pool(scratch.folded.data() + (c - range.begin) * unit.folded_size(), keys, scratch.unit.data(),
+      unit.Pool(scratch.folds[static_cast<size_t>(c - range.begin)], keys, scratch.unit.data(),
                 batch.interests + c * batch.interest_stride);
     }
   });
+}
+
+void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range candidates,
+                      Scratch& scratch) {
+  const float* queries = batch.queries + candidates.begin * batch.query_stride;
+  float* folded = scratch.folded.data();
+  const size_t count = static_cast<size_t>(candidates.size());
+  if (cache == nullptr) {
+    unit.Fold(queries, batch.query_stride, candidates.size(), folded, scratch.unit.data());
+    for (size_t c = 0; c < count; ++c) scratch.folds[c] = folded + static_cast<int64_t>(c) * unit.folded_size();
+    return;
+  }
+  scratch.cached.assign(count, nullptr);
+  scratch.hashes.resize(count);
+  int64_t missing = 0;
+  float* next = Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
+  for (size_t c = 0; c < count; ++c) {
+    const float* query = queries + static_cast<int64_t>(c) * batch.query_stride;
+    scratch.hashes[c] = cache->Hash(query);
+    scratch.cached[c] = cache->Find(query, scratch.hashes[c]);
+    scratch.folds[c] = scratch.cached[c] != nullptr ? scratch.cached[c]->folded.data() : nullptr;
+    if (scratch.folds[c] == nullptr) std::copy(query, query + unit.dim(), next + missing++ * unit.dim());
+  }
+  unit.Fold(next, unit.dim(), missing, folded, scratch.unit.data());
+  for (size_t c = 0; c < count; ++c) {
+    if (scratch.folds[c] != nullptr) continue;
+    scratch.folds[c] = folded;
+    cache->Offer(queries + static_cast<int64_t>(c) * batch.query_stride, scratch.hashes[c], folded);
+    folded += unit.folded_size();
+  }
 }
 
 void UnitRunner::RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch, const CandidateGroup& candidate,

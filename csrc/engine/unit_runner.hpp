@@ -6,6 +6,7 @@
 
 #include "engine/activation_unit.hpp"
 #include "engine/batch.hpp"
+#include "engine/fold_cache.hpp"
 #include "engine/key_side.hpp"
 #include "engine/parallel.hpp"
 
@@ -39,18 +40,25 @@ struct UnitBatch {
 class UnitRunner {
  public:
   // With `key_side`, the unit of ActivationUnit::ForKeys, the requests for which that pays are folded on the history's
-  // side.
-  void Run(const ActivationUnit& unit, const ActivationUnit* key_side, const UnitBatch& batch, Parallel& parallel);
+  // side. With `cache`, the unit's, folds of queries that were seen before are taken from there.
+  void Run(const ActivationUnit& unit, const ActivationUnit* key_side, FoldCache* cache, const UnitBatch& batch,
+           Parallel& parallel);
 
  private:
   struct Scratch {
-    FloatBuffer folded, unit;
+    FloatBuffer folded, unit, queries;
+    std::vector<FoldCache::Folded> cached;
+    std::vector<uint64_t> hashes;
+    std::vector<const float*> folds;  // one per candidate of a group
   };
 
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
   // Threads take groups of candidates, each with its whole history.
-  void RunByCandidates(const ActivationUnit& unit, const UnitBatch& batch, Parallel& parallel);
+  void RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Parallel& parallel);
+  // scratch.folds of a group's candidates.
+  static void Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range candidates,
+                   Scratch& scratch);
   // Threads take blocks of one candidate's history: for candidates that are too few to share out.
   void RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch, const CandidateGroup& candidate,
                    Parallel& parallel);

@@ -35,7 +35,8 @@ FloatBuffer Tiles(const std::vector<float>& rows, int64_t dim) {
 }
 
 std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& keys, const std::vector<float>& queries,
-                           const std::vector<float>& counts, int threads = 1, bool auto_fold = false) {
+                           const std::vector<float>& counts, int threads = 1, bool auto_fold = false,
+                           FoldCache* cache = nullptr) {
   const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
   const FloatBuffer tiles = Tiles(keys, random.dim());
   const PackedKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
@@ -45,7 +46,7 @@ std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& k
   Parallel parallel(threads);
   const std::vector<PackedKeys> histories = {packed};
   const ActivationUnit key_side = ActivationUnit::ForKeys(random.semantics(), random.dim(), random.parameters());
-  UnitRunner().Run(unit, auto_fold ? &key_side : nullptr,
+  UnitRunner().Run(unit, auto_fold ? &key_side : nullptr, cache,
                    {histories, offsets, queries.data(), random.dim(), interests.data(), random.dim()}, parallel);
   return interests;
 }
@@ -131,6 +132,21 @@ TEST(ActivationUnit, SameBitsWhereThreadsShareOneLongHistory) {
     const std::vector<float> keys = random.Normal(5000 * 5, 1);
     const std::vector<float> query = random.Normal(5, 1);
     EXPECT_EQ(PoolAll(random, keys, query, {}), PoolAll(random, keys, query, {}, 3));
+  }
+}
+
+TEST(ActivationUnit, SameBitsWithFoldsThatWereSeenBefore) {
+  for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
+    RandomUnit random(Unit({36, 11}, Activation::kDice, interaction, false), 19, 3);
+    const ActivationUnit unit(random.semantics(), 19, random.parameters());
+    const std::vector<float> keys = random.Normal(60 * 19, 1);
+    const std::vector<float> queries = random.Normal(53 * 19, 1);
+    const std::vector<float> cold = PoolAll(random, keys, queries, {});
+    FoldCache cache(19, unit.folded_size(), 40);  // fewer than there are queries, so that some always miss
+    for (int call = 0; call < 4; ++call) {
+      EXPECT_EQ(PoolAll(random, keys, queries, {}, 1 + call % 2, false, &cache), cold) << call;
+    }
+    EXPECT_GT(cache.bytes(), static_cast<size_t>(unit.folded_size()) * 30 * sizeof(float));
   }
 }
 

@@ -71,7 +71,7 @@ class Model {
   static Model load_bytes(std::string bytes, const std::string& folder);
 
   const std::map<std::string, std::string>& metadata() const;  // of the file: schema, semantics, training facts
-  size_t memory_bytes() const;                                 // tables, vocabularies and packed weights
+  size_t memory_bytes() const;                                 // tables, vocabularies, packed weights, folds kept now
 
   // Ids that a column's vocabulary or range does not have, and that were scored with the table's default row: by
   // column, in all scoring with this model so far.

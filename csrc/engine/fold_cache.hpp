@@ -1,0 +1,57 @@
+// Folded queries that come again. Popular candidates are in most requests, and a fold reads the candidate alone.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/buffer.hpp"
+
+namespace din_infer {
+
+// A bounded map from a query's bits to its folded form, for many threads at once. A query is admitted when it comes for
+// the second time, and makes room by leaving out one that has not been asked for lately.
+class FoldCache {
+ public:
+  struct Entry {
+    uint64_t hash = 0;
+    std::atomic<bool> asked{false};
+    FloatBuffer query, folded;
+  };
+  using Folded = std::shared_ptr<const Entry>;
+
+  // At most `capacity` queries, rounded up to whole shards, of `dim` floats, whose folded forms have `folded_size`.
+  FoldCache(int64_t dim, int64_t folded_size, int64_t capacity);
+
+  // The query's folded form, or null.
+  Folded Find(const float* query, uint64_t hash) const;
+
+  // Keeps a copy of both if this query was offered before.
+  void Offer(const float* query, uint64_t hash, const float* folded);
+
+  uint64_t Hash(const float* query) const;
+  size_t bytes() const;  // of what is kept now
+
+ private:
+  static constexpr size_t kShards = 16;     // few threads ask for the same one at the same time
+  static constexpr size_t kOffered = 4096;  // hashes of recent offers that are remembered
+  struct Shard {
+    mutable std::mutex mutex;
+    std::unordered_map<uint64_t, size_t> places;  // by hash
+    std::vector<std::shared_ptr<Entry>> entries;
+    size_t hand = 0;  // the next to be considered for leaving
+  };
+
+  bool Offered(uint64_t hash);
+  size_t Place(Shard& shard) const;
+
+  size_t dim_, folded_size_, shard_capacity_;
+  std::array<Shard, kShards> shards_;
+  std::array<std::atomic<uint64_t>, kOffered> offered_{};
+};
+
+}  // namespace din_infer

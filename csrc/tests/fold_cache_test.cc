@@ -1,0 +1,95 @@
+#include "engine/fold_cache.hpp"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+namespace din_infer {
+namespace {
+
+constexpr int64_t kDim = 3, kFolded = 5;
+
+std::vector<float> Query(int id) { return {static_cast<float>(id), 0.5f, -1}; }
+std::vector<float> Folded(int id) { return std::vector<float>(kFolded, 10.0f * static_cast<float>(id)); }
+
+void Offer(FoldCache& cache, int id) { cache.Offer(Query(id).data(), cache.Hash(Query(id).data()), Folded(id).data()); }
+
+FoldCache::Folded Find(const FoldCache& cache, int id) {
+  return cache.Find(Query(id).data(), cache.Hash(Query(id).data()));
+}
+
+void ExpectFound(const FoldCache& cache, int id) {
+  const FoldCache::Folded found = Find(cache, id);
+  ASSERT_NE(found, nullptr) << id;
+  EXPECT_EQ(std::vector<float>(found->folded.begin(), found->folded.end()), Folded(id));
+}
+
+TEST(FoldCache, KeepsAQueryThatComesAgain) {
+  FoldCache cache(kDim, kFolded, 16);
+  EXPECT_EQ(Find(cache, 1), nullptr);
+  Offer(cache, 1);
+  EXPECT_EQ(Find(cache, 1), nullptr);
+  Offer(cache, 1);
+  ExpectFound(cache, 1);
+  EXPECT_EQ(Find(cache, 2), nullptr);
+}
+
+TEST(FoldCache, TellsQueriesApartWhoseHashesAreEqual) {
+  FoldCache cache(kDim, kFolded, 16);
+  for (int i = 0; i < 2; ++i) cache.Offer(Query(1).data(), 7, Folded(1).data());
+  EXPECT_NE(cache.Find(Query(1).data(), 7), nullptr);
+  EXPECT_EQ(cache.Find(Query(2).data(), 7), nullptr);
+  for (int i = 0; i < 2; ++i) cache.Offer(Query(2).data(), 7, Folded(2).data());
+  EXPECT_EQ(cache.Find(Query(2).data(), 7), nullptr);
+}
+
+TEST(FoldCache, StaysWithinItsCapacityAndKeepsWhatIsAskedFor) {
+  FoldCache cache(kDim, kFolded, 64);
+  const size_t empty = cache.bytes();
+  Offer(cache, 0), Offer(cache, 0);
+  const size_t one = cache.bytes() - empty;
+  for (int id = 1; id < 1000; ++id) {
+    Offer(cache, id), Offer(cache, id);
+    ExpectFound(cache, 0);
+  }
+  EXPECT_LE(cache.bytes(), empty + 64 * one);
+  EXPECT_GT(cache.bytes(), empty + 32 * one);
+}
+
+TEST(FoldCache, AFoldInUseOutlivesItsPlace) {
+  FoldCache cache(kDim, kFolded, 1);
+  Offer(cache, 0), Offer(cache, 0);
+  const FoldCache::Folded held = Find(cache, 0);
+  for (int id = 1; id < 500; ++id) Offer(cache, id), Offer(cache, id);
+  EXPECT_EQ(Find(cache, 0), nullptr);
+  EXPECT_EQ(std::vector<float>(held->folded.begin(), held->folded.end()), Folded(0));
+}
+
+TEST(FoldCache, WithoutCapacityKeepsNothing) {
+  FoldCache cache(kDim, kFolded, 0);
+  for (int i = 0; i < 3; ++i) Offer(cache, 1);
+  EXPECT_EQ(Find(cache, 1), nullptr);
+}
+
+TEST(FoldCache, ServesManyThreads) {
+  FoldCache cache(kDim, kFolded, 32);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&cache, t] {
+      for (int i = 0; i < 5000; ++i) {
+        const int id = (i * (t + 1)) % 60;
+        const FoldCache::Folded found = Find(cache, id);
+        if (found == nullptr) {
+          Offer(cache, id);
+        } else {
+          ASSERT_EQ(found->folded[kFolded - 1], 10.0f * static_cast<float>(id));
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace din_infer
