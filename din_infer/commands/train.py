@@ -37,6 +37,9 @@ def train(
         str | None, typer.Option(help="Widths of the unit's hidden layers, 0 to 4 of them, as 80,40. [default: 36]")
     ] = None,
     tower_hidden: Annotated[str | None, typer.Option(help="The same for the tower. [default: 80,40]")] = None,
+    batch_norm: Annotated[
+        bool | None, typer.Option("--batch-norm/--no-batch-norm", help="In the tower. [default: no]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split at most. [default: 6]")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Epochs without a better validation GAUC to stop after; 0: never. [default: 2]")
@@ -89,6 +92,7 @@ def train(
         "scale": scale,
         "unit_hidden": _widths(unit_hidden),
         "tower_hidden": _widths(tower_hidden),
+        "batch_norm": batch_norm,
         "epochs": epochs,
         "patience": patience,
         "batch_size": batch_size,

@@ -48,6 +48,7 @@ def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
             name: v if isinstance(v, list) else torch.from_numpy(np.array(v, dtype=np.int64))
             for name, v in checkpoint.vocabularies.items()
         },
+        "batch_norm": checkpoint.model.batch_norm,
         "state": checkpoint.model.state_dict(),
         "facts": dict(checkpoint.facts),
     }
@@ -67,8 +68,17 @@ def load_checkpoint(run_dir: str | Path) -> Checkpoint:
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise DataError(f"{path}: expected checkpoint format {FORMAT}, got {found!r}")
+    try:
+        return _checkpoint(content)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:  # RuntimeError: of load_state_dict
+        message = " ".join(str(error).split())
+        raise DataError(f"{path}: expected a complete checkpoint, got {type(error).__name__}: {message}") from None
+
+
+def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     schema, semantics = Schema.from_dict(content["schema"]), Semantics.from_dict(content["semantics"])
     vocabularies = {name: v if isinstance(v, list) else v.numpy() for name, v in content["vocabularies"].items()}
-    model = DIN(schema, semantics, {name: len(v) for name, v in vocabularies.items()})
+    sizes = {name: len(v) for name, v in vocabularies.items()}
+    model = DIN(schema, semantics, sizes, batch_norm=content.get("batch_norm", False))
     model.load_state_dict(content["state"])
     return Checkpoint(model.eval(), schema, semantics, vocabularies, content["facts"])

@@ -41,6 +41,7 @@ class TrainConfig(BaseModel):
     | scale           | absent   | factor on the unit's weights                                                    |
     | unit_hidden     | 36       | widths of the unit's hidden layers, 0 to 4 of them                              |
     | tower_hidden    | 80 40    | widths of the tower's hidden layers                                             |
+    | batch_norm      | false    | batch normalisation in the tower, between linear layer and activation           |
     | epochs          | 6        | passes over the training split at most                                          |
     | patience        | 2        | epochs without a better validation GAUC after which training stops; 0: never    |
     | batch_size      | 512      | labelled candidates in a mini-batch; requests are not cut                       |
@@ -62,6 +63,7 @@ class TrainConfig(BaseModel):
     scale: float | None = None
     unit_hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=4)] = (36,)
     tower_hidden: tuple[PositiveInt, ...] = (80, 40)
+    batch_norm: bool = False
     epochs: PositiveInt = 6
     patience: NonNegativeInt = 2
     batch_size: PositiveInt = 512

@@ -78,7 +78,7 @@ class Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             sizes = {name: len(v) for name, v in self.vocabularies.items()}
-            model = DIN(self.schema, self.semantics, sizes, self.config.dropout)
+            model = DIN(self.schema, self.semantics, sizes, self.config.dropout, self.config.batch_norm)
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
             state = TrainingState(model, self._optimizer(model), self._identity())
             if resume and state_file is not None and state_file.is_file():

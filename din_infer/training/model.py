@@ -21,20 +21,25 @@ class DIN(nn.Module):
     """Deep Interest Network (arXiv 1706.06978), or the base model where `semantics.pooling` is `sum` or `mean`.
 
     `vocabulary_sizes` gives the number of ids of each `vocabulary` table, the default row not counted. `dropout` is the
-    share of the tower's inputs that training leaves out.
+    share of the tower's inputs that training leaves out, `batch_norm` whether the tower's hidden layers have it.
     """
 
     def __init__(
-        self, schema: Schema, semantics: Semantics, vocabulary_sizes: Mapping[str, int], dropout: float = 0.0
+        self,
+        schema: Schema,
+        semantics: Semantics,
+        vocabulary_sizes: Mapping[str, int],
+        dropout: float = 0.0,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.schema, self.semantics = schema, semantics
+        self.schema, self.semantics, self.batch_norm = schema, semantics, batch_norm
         self.embedding = Embedding(schema, vocabulary_sizes)
         self.units = nn.ModuleList(  # in the histories' order; empty in the base model
             ActivationUnit(schema.key_width(h), semantics.units[h]) for h in schema.histories if semantics.units
         )
         self.dropout = nn.Dropout(dropout)
-        self.tower = FullyConnected(schema.tower_width(), semantics.tower)
+        self.tower = FullyConnected(schema.tower_width(), semantics.tower, batch_norm)
 
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""

@@ -67,14 +67,19 @@ class TrainingState:
             raise DataError(f"{path}: expected the state of a stopped training, got {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DataError(f"{path}: expected the state of a stopped training of format {FORMAT}, got another file")
+        identity = content.get("identity") or {}
         for part, value in self.identity.items():
-            if content["identity"].get(part) != value:
-                raise DataError(f"{path}: expected {part} {value}, got {content['identity'].get(part)}")
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["generator"])
-        self.epochs, self.best_epoch = content["epochs"], content["best_epoch"]
-        self.best_weights = content["best_weights"]
+            if identity.get(part) != value:
+                raise DataError(f"{path}: expected {part} {value}, got {identity.get(part)}")
+        try:
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            torch.set_rng_state(content["generator"])
+            self.epochs, self.best_epoch = content["epochs"], content["best_epoch"]
+            self.best_weights = content["best_weights"]
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            message = " ".join(str(error).split())
+            raise DataError(f"{path}: expected the state of a stopped training, got {message}") from None
 
 
 def _score(valid: Mapping[str, float | None]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from din_infer.schema import Schema
@@ -15,12 +15,16 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Semantic:
-    """`other` is another model with parameters of the same shapes, which must not give the same scores."""
+    """`other` is another model with parameters of the same shapes, which must not give the same scores.
+
+    `batch_norm` is of training alone: model files have it in the tower's weights and biases.
+    """
 
     name: str
     schema: Schema
     semantics: Semantics
     other: tuple[Schema, Semantics] | None = None
+    batch_norm: bool = False
 
 
 def make_schema(
@@ -110,6 +114,11 @@ def of_towers() -> list[Semantic]:
     for depth in range(5):
         tower = layers((6, 4, 9, 3)[:depth], "prelu")
         found.append(semantic(f"{depth} hidden layers in the tower", semantics=make_semantics(tower=tower)))
+    for activation in ("relu", "dice"):
+        made = semantic(
+            f"batch norm in the tower, {activation}", semantics=make_semantics(tower=layers((6, 4), activation))
+        )
+        found.append(replace(made, batch_norm=True))
     total, mean = make_semantics(pooling="sum"), make_semantics(pooling="mean")
     return [
         *found,
@@ -161,10 +170,10 @@ def of_ids() -> list[Semantic]:
     kinds: dict[str, Fields] = {
         "hashed ids, negative ones too": {"dim": 3, "ids": {"hash": 7}},
         "identity ids, those outside too": {"dim": 3, "ids": {"identity": 6}},
-        "vocabulary of int64 ids": {"dim": 3},
-        "vocabulary of string ids": {"dim": 3, "dtype": "string"},
-        "min_count of int64 ids": {"dim": 3, "min_count": 4},
-        "min_count of string ids": {"dim": 3, "dtype": "string", "min_count": 4},
+        "vocabulary of int64 ids, unknown ones to the default row": {"dim": 3},
+        "vocabulary of string ids, unknown ones to the default row": {"dim": 3, "dtype": "string"},
+        "min_count of int64 ids, rarer ones to the default row": {"dim": 3, "min_count": 6},
+        "min_count of string ids, rarer ones to the default row": {"dim": 3, "dtype": "string", "min_count": 6},
     }
     feature = {"thing": {"table": "thing"}}
     return [semantic(name, make_schema({"thing": kind}, feature, {"thing": None})) for name, kind in kinds.items()]
