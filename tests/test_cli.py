@@ -11,9 +11,13 @@ import pytest
 
 import din_infer
 from din_infer import cli
+from din_infer.commands.show import calibration, print_calibration, print_splits
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+
+
+COMMANDS = ("data", "schema", "train", "export", "validate", "inspect", "score", "bench")
 
 
 @pytest.fixture
@@ -54,12 +58,12 @@ def catalogue_path(tmp_path):
 def test_help_names_every_command(din_infer_command):
     status, out, _ = din_infer_command("--help")
     assert status == 0
-    for name in ("data", "train", "export", "validate", "inspect", "score", "bench"):
+    for name in COMMANDS:
         assert name in out
 
 
 def test_every_command_has_help_with_an_example(din_infer_command):
-    for name in ("data", "train", "export", "validate", "inspect", "score", "bench"):
+    for name in COMMANDS:
         status, out, _ = din_infer_command(name, "--help")
         assert status == 0
         assert name == "bench" or name == "data" or f"din-infer {name}" in " ".join(out.split())
@@ -77,6 +81,18 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("requests", [80_000, 999_999_999])
+def test_tables_of_splits_fit_80_columns(monkeypatch, capsys, requests):
+    monkeypatch.setenv("COLUMNS", "80")
+    counts = {"requests": requests, "candidates": 8 * requests, "positives": requests, "behaviours": 57 * requests}
+    splits = [{"part": part, **counts, "dates": ["1997-09-20", "1998-04-23"]} for part in ("train", "valid", "test")]
+    print_splits("data: MovieLens 100K, next-item", splits)
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith(("train", "valid", "test"))]
+    numbers = [f"{n:,}" for n in (requests, 8 * requests, requests)]
+    assert rows == [[part, *numbers, "57.0", "1997-09-20", "1998-04-23"] for part in ("train", "valid", "test")]
+
+
 def test_version(din_infer_command):
     assert din_infer_command("--version") == (0, f"din_infer {din_infer.__version__}\n", "")
 
@@ -86,6 +102,17 @@ def test_without_typer_the_extra_is_named(monkeypatch, din_infer_command):
     status, out, err = din_infer_command("--help")
     assert (status, out) == (2, "")
     assert err == "error: expected typer to be installed, got none; pip install 'din_infer[table]'\n"
+
+
+def test_probabilities_on_sampled_negatives_are_called_not_calibrated(capsys):
+    sampled = calibration({"data": {"train": {"sampled_negatives": 4}, "test": {"sampled_negatives": 99}}})
+    assert sampled == {"calibrated": False, "sampled_negatives": 4}
+    for facts in ({}, {"data": "synthetic"}, {"data": {"train": {"sampled_negatives": None}, "test": {}}}):
+        assert calibration(facts) == {"calibrated": None, "sampled_negatives": None}, "nobody has measured it"
+        print_calibration(calibration(facts))
+    assert capsys.readouterr().out == ""
+    print_calibration(sampled)
+    assert "Not calibrated: 4 negatives a positive" in " ".join(capsys.readouterr().out.split())
 
 
 def test_score_writes_a_list_beside_the_candidates(din_infer_command, model_path, requests_path, tmp_path):

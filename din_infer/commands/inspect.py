@@ -20,6 +20,8 @@ def inspect(
 ) -> None:
     """Print a model file's columns, semantics, tables, parameters and training facts, after all checks of loading.
 
+    Says so where the probabilities are not calibrated, because the negatives of the training split were sampled.
+
     Examples:
 
         din-infer inspect model.onnx
@@ -36,6 +38,7 @@ def inspect(
 def _facts(path: Path) -> dict[str, Any]:
     import din_infer
     from din_infer import _core
+    from din_infer.commands.show import calibration
 
     model = din_infer.load(path)
     held = _core.describe_file(str(path))
@@ -60,6 +63,7 @@ def _facts(path: Path) -> dict[str, Any]:
         "tables": tables,
         "parameters": parameters,
         "training": model.training,
+        **calibration(model.training),
         "memory_bytes": model.memory_bytes,
     }
 
@@ -68,6 +72,7 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from din_infer.commands.show import print_calibration
     from din_infer.schema import Schema
 
     console = Console()
@@ -93,3 +98,4 @@ def _print(facts: dict[str, Any]) -> None:
     for title in ("semantics", "training"):
         console.print(f"[italic]{title.capitalize()}[/]")
         console.print_json(data=facts[title])
+    print_calibration(facts)

@@ -1,24 +1,47 @@
-"""What several commands print: a table of splits, a progress bar."""
+"""What several commands print: a table of splits, whether probabilities are calibrated, a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 
 def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
-    for heading in ("split", "requests", "candidates", "label 1", "mean history", "from", "to"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading in ("split", "requests", "candidates", "label 1", "mean\nhistory", "from", "to"):
+        table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for p in splits:
         mean = p["behaviours"] / max(p["requests"], 1)
         counts = [f"{p[name]:,}" for name in ("requests", "candidates", "positives")]
         table.add_row(p["part"], *counts, f"{mean:.1f}", *(p["dates"] or ["", ""]))
     Console().print(table)
+
+
+def calibration(training: Mapping[str, Any]) -> dict[str, Any]:
+    """`sampled_negatives`, how many a positive of the training split got, and `calibrated`: False where it got any.
+
+    None otherwise: nobody has measured it. `training` is `Model.training`, the facts of a checkpoint or a model file.
+    """
+    facts: Any = training
+    for key in ("data", "train", "sampled_negatives"):
+        facts = facts.get(key) if isinstance(facts, Mapping) else None
+    return {"calibrated": False if facts else None, "sampled_negatives": facts or None}
+
+
+def print_calibration(facts: Mapping[str, Any]) -> None:
+    """A warning where `calibration` found sampled negatives."""
+    from rich.console import Console
+
+    if facts["sampled_negatives"]:
+        Console().print(
+            f"Not calibrated: {facts['sampled_negatives']} negatives a positive were sampled for training, so the "
+            "probabilities rank items and say nothing of how often they are chosen."
+        )
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def train(
 ) -> None:
     """Train a DIN, or the base model it is compared with, and measure it on the valid and test splits.
 
-    Writes checkpoint.pt, config.yaml and metrics.json, all of the epoch with the best validation GAUC.
+    Writes checkpoint.pt, config.yaml and metrics.json, all of the epoch with the best validation GAUC. `calibrated` is
+    false in metrics.json where the training split's negatives were sampled.
 
     Examples:
 
@@ -73,6 +74,7 @@ def train(
 
         din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
     """
+    from din_infer.commands.show import calibration, print_calibration
     from din_infer.extras import require
 
     for name in ("torch", "pydantic", "yaml", "sklearn", "pyarrow"):
@@ -112,11 +114,13 @@ def train(
         checkpoint, metrics = trainer.run(progress, out / "training.pt", resume)
     save_checkpoint(checkpoint, out)
     config.write(out / "config.yaml")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    found = {**metrics, **calibration(checkpoint.facts)}
+    (out / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if as_json:
-        print(json.dumps(metrics))
+        print(json.dumps(found))
     else:
         _print_table(out, config.model, metrics)
+        print_calibration(found)
 
 
 def _widths(text: str | None) -> tuple[str, ...] | None:

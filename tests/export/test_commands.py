@@ -32,7 +32,7 @@ def run(case: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     model = DIN(case.schema, case.semantics, {name: len(ids) for name, ids in case.vocabularies.items()})
-    facts = {"data": "synthetic"}
+    facts = {"data": {"train": {"dataset": "synthetic", "sampled_negatives": 4}}}
     save_checkpoint(Checkpoint(model.eval(), case.schema, case.semantics, case.vocabularies, facts), folder)
     columns = case.columns([{"candidate": 2, "clicks": 3}, {"candidate": 3, "buys": 4}])
     pq.write_table(pa.table(columns), folder / "requests.parquet")
@@ -72,7 +72,8 @@ def test_inspect_shows_all(run: Path, case: Any) -> None:
     facts = json.loads(invoke("inspect", run / "model.onnx", "--json"))
     assert facts["schema"] == case.schema.to_dict()
     assert facts["semantics"] == json.loads(json.dumps(case.semantics.to_dict()))
-    assert facts["training"]["data"] == "synthetic"
+    assert facts["training"]["data"]["train"]["dataset"] == "synthetic"
+    assert (facts["calibrated"], facts["sampled_negatives"]) == (False, 4)
     assert facts["tables"]["item"] == {
         "rows": 10,
         "dim": 3,
@@ -83,7 +84,9 @@ def test_inspect_shows_all(run: Path, case: Any) -> None:
     }
     assert facts["parameters"]["unit.clicks.weights.0"]["shape"] == [5, 2 * 7 + 7 * 7]
     text = invoke("inspect", run / "model.onnx")
-    assert all(part in text for part in ("candidate.genres", "mean of several", "table.brand", "synthetic"))
+    assert all(
+        part in text for part in ("candidate.genres", "mean of several", "table.brand", "synthetic", "Not calibrated")
+    )
 
 
 def test_inspect_refuses_what_loading_refuses(run: Path, tmp_path: Path) -> None:

@@ -45,12 +45,16 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_train_writes_a_run(requests: Path, tmp_path: Path) -> None:
-    out = run("train", requests, "--out", tmp_path / "run", "--epochs", "1", "--unit-hidden", "8,4", "--json")
+    out = run(
+        "train", requests, "--out", tmp_path / "run", "--epochs", "1", "--unit-hidden", "8,4", "--batch-norm", "--json"
+    )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert json.loads(out) == metrics
     assert set(metrics["test"]) == {"auc", "gauc", "log_loss"}
+    assert (metrics["calibrated"], metrics["sampled_negatives"]) == (False, 2)
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.semantics.units["history"].hidden == (8, 4)
+    assert checkpoint.model.batch_norm
     assert checkpoint.facts["data"]["test"]["sampled_negatives"] == 5
     assert "unit_hidden:\n- 8\n- 4\n" in (tmp_path / "run" / "config.yaml").read_text()
 
@@ -59,6 +63,7 @@ def test_base_model_and_table(requests: Path, tmp_path: Path) -> None:
     arguments = ("--model", "base", "--pooling", "mean", "--activation", "relu", "--epochs", "1")
     out = run("train", requests, "--out", tmp_path / "run", *arguments)
     assert "GAUC" in out
+    assert "Not calibrated: 2 negatives a positive" in " ".join(out.split())
     assert load_checkpoint(tmp_path / "run").semantics.pooling == "mean"
 
 
