@@ -29,6 +29,9 @@ def encode(schema: Schema, columns: Mapping[str, Any]) -> tuple[dict[str, Encode
     context columns, a list for candidates and histories, one level deeper where the feature has several values.
     Raises InputError.
     """
+    if not isinstance(columns, Mapping):
+        hint = "" if columns is None else "; a table goes to score_table"
+        raise InputError(f"columns: expected a mapping of column names to columns, got {describe(columns)}{hint}")
     check_names((column.name for column in schema.columns()), columns, "column")
     shaped = {column.name: _shaped(column, columns[column.name]) for column in schema.columns()}
     requests = _check_requests(shaped)
@@ -49,6 +52,8 @@ def one_request(
 
     `history` holds the features of the schema's only history, or maps each history's name to its features.
     """
+    if not isinstance(history, Mapping):
+        raise InputError(f"history: expected a mapping of features to values, got {describe(history)}")
     if len(schema.histories) == 1 and not any(isinstance(value, Mapping) for value in history.values()):
         history = dict.fromkeys(schema.histories, history)
     check_names(schema.histories, history, "history")
@@ -57,15 +62,17 @@ def one_request(
         if not isinstance(features, Mapping):
             raise InputError(f"{group}: expected a mapping of features to values, got {describe(features)}")
         check_names(schema.groups()[group], features, f"{group} feature")
-        columns |= {f"{group}.{name}": _batch_of_one(value) for name, value in features.items()}
+        columns |= {(full := f"{group}.{name}"): _batch_of_one(value, full) for name, value in features.items()}
     return columns
 
 
-def _batch_of_one(value: Any) -> Any:
+def _batch_of_one(value: Any, where: str) -> Any:
     """One request's value as a column, without looking at its elements."""
     if arrow.is_arrow(value):
-        value = arrow.to_column(value, "value")
-    if isinstance(value, np.ndarray | Jagged) and getattr(value, "ndim", 1) == 1:
+        value = arrow.to_column(value, where)
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return Jagged.from_lengths(to_array(value, where), [len(value)])
+    if isinstance(value, Jagged):
         return Jagged.from_lengths(value, [len(value)])
     return [value]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,9 @@ def load(
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
       same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
       behaviours, and promises scores within 1e-6 of those.
+
+    The file's bytes are compared with their checksum. External data is mapped and not read: its place and size alone are
+    checked, and `din-infer validate` compares its checksums.
 
     Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
     """
@@ -132,9 +136,9 @@ class Model:
 
     def rank(self, columns: Mapping[str, Any], k: int) -> Ranking:
         """The `k` best candidates of each request, or all where it has fewer; `columns` as for `score`."""
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
-        return top_k(Jagged(*self._score(columns)), k)
+        return top_k(Jagged(*self._score(columns)), int(k))
 
     def _score(self, columns: Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], Int64Array]:
         """Probabilities, and the offsets of each request's."""

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from din_infer.arrays import Array
-from din_infer.errors import DataError, InputError
+from din_infer.errors import InputError
 from din_infer.extras import require
 from din_infer.jagged import Jagged
 from din_infer.model import Model
+from din_infer.parquet import ROWS, open_parquet, parquet_batches
 from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
-ROWS = 1024  # requests read at a time
 CANDIDATES = 1 << 20  # scored at a time, where every request meets a whole catalogue
 
 Piecewise = Callable[[Any], tuple[Any, int]]  # table -> (table, candidates scored)
@@ -59,7 +59,8 @@ def rank_file(model: Model, requests: Path, catalogue: Path, k: int, out: Path, 
     columns, such as a title, are carried. `out` has the requests' columns but those of histories, candidates and label,
     then each column of the catalogue as a list, and `score`, a list<float32>. Raises as `score_file` does.
     """
-    items = _open(catalogue).read()
+    with open_parquet(catalogue) as file:
+        items = file.read()
     choices = {name: _item_values(name, c) for name, c in columns_of(items, model.schema, ("candidate",)).items()}
     given = [group for group in model.schema.groups() if group != "candidate"]
 
@@ -81,20 +82,22 @@ def rank_file(model: Model, requests: Path, catalogue: Path, k: int, out: Path, 
 
 def count_rows(path: Path) -> int:
     """Rows of a Parquet file, from its footer."""
-    rows: int = _open(path).metadata.num_rows
+    with open_parquet(path) as file:
+        rows: int = file.metadata.num_rows
     return rows
 
 
 def _map_file(function: Piecewise, source: Path, out: Path, rows: int, progress: Progress) -> Scored:
     """Writes what `function` makes of each piece of `source`, a table of at most `rows` rows."""
     pa, pq = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-    file = _open(source)
-    empty, _ = function(file.schema_arrow.empty_table())
+    with open_parquet(source) as file:
+        schema = file.schema_arrow
+    empty, _ = function(schema.empty_table())
     part = out.with_name(f".{out.name}.{os.getpid()}")
     requests = candidates = 0
     try:
         with pq.ParquetWriter(part, empty.schema, compression="zstd") as writer:
-            for batch in file.iter_batches(rows):
+            for batch in parquet_batches(source, rows):
                 result, scored = function(pa.Table.from_batches([batch]))
                 writer.write_table(result.cast(empty.schema))
                 requests, candidates = requests + len(batch), candidates + scored
@@ -103,16 +106,6 @@ def _map_file(function: Piecewise, source: Path, out: Path, rows: int, progress:
     finally:
         part.unlink(missing_ok=True)
     return Scored(requests, candidates)
-
-
-def _open(path: Path) -> Any:
-    pa, pq = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-    if not path.is_file():
-        raise DataError(f"{path}: expected a Parquet file, got {'a folder' if path.is_dir() else 'nothing there'}")
-    try:
-        return pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: expected a Parquet file, got: {error}") from None
 
 
 def _without(table: Any, schema: Schema, groups: Collection[str]) -> Any:

@@ -147,6 +147,26 @@ WRONG = [
 ]
 
 
+BOOLS = {
+    "list": [[True, False], [True]],
+    "arrays": [np.array([True, False]), np.array([True])],
+    "array": np.array([True, False]),
+}
+
+
+@pytest.mark.parametrize("value", BOOLS.values(), ids=BOOLS)
+@pytest.mark.parametrize("name", ["candidate.item_id", "history.item_id", "user.tags", "candidate.genre"])
+def test_booleans_are_refused_by_the_column_s_name(name, value):
+    with pytest.raises(InputError, match=rf"^{name}: "):
+        encode(SCHEMA, {**GOOD, name: value})
+
+
+@pytest.mark.parametrize("columns", [None, [1], "ab", 3, np.zeros(3)])
+def test_columns_are_a_mapping(columns):
+    with pytest.raises(InputError, match="columns: expected a mapping of column names to columns, got"):
+        encode(SCHEMA, columns)
+
+
 @pytest.mark.parametrize(("name", "value", "message"), WRONG)
 def test_wrong_columns_are_refused(name, value, message):
     columns = {n: v for n, v in {**GOOD, name: value}.items() if v is not ...}

@@ -149,6 +149,27 @@ def test_score_one_is_a_batch_of_one(model):
     assert model.score_one(**{**REQUEST, "history": {"history": REQUEST["history"]}}).tobytes() == scores.tobytes()
 
 
+@pytest.mark.parametrize("value", [np.array([True]), [True]], ids=["array", "list"])
+def test_score_one_names_the_column_of_booleans(model, value):
+    with pytest.raises(InputError, match=r"^candidate\.item_id: expected .* got"):
+        model.score_one(**{**REQUEST, "candidates": {**REQUEST["candidates"], "item_id": value}})
+
+
+def test_what_is_no_mapping_is_refused(model):
+    for wrong in (lambda: model.score(None), lambda: model.rank(None, 3), lambda: model.score([1])):
+        with pytest.raises(InputError, match="columns: expected a mapping of column names to columns, got"):
+            wrong()
+    with pytest.raises(InputError, match="history: expected a mapping of features to values, got int 3"):
+        model.score_one(**{**REQUEST, "history": 3})
+
+
+def test_rank_takes_any_integer(model, random_columns):
+    columns = random_columns(3)
+    assert model.rank(columns, np.int64(2)).scores.to_lists() == model.rank(columns, 2).scores.to_lists()
+    with pytest.raises(InputError, match=r"k: expected an integer of at least 1, got 2\.0"):
+        model.rank(columns, 2.0)
+
+
 def test_score_one_with_several_histories(write_random_model, model_path):
     first = din_infer.load(model_path)
     schema, semantics = copy.deepcopy(first.schema.to_dict()), copy.deepcopy(first.semantics.to_dict())

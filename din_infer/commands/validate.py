@@ -32,7 +32,8 @@ def validate(
     """Compare this runtime's probabilities with those of PyTorch at export, of ONNX Runtime, and of PyTorch now.
 
     The certificate inside the file needs no other package; ONNX Runtime takes part where it is installed, PyTorch with
-    --checkpoint. External data is compared with its checksums. Exit status 1 if a probability is off by more than 1e-5.
+    --checkpoint. External data is compared with its checksums, which loading does not do, where onnx is installed. Exit
+    status 1 if a probability is off by more than 1e-5.
 
     Examples:
 

@@ -64,7 +64,7 @@ def group_impressions(impressions: pl.DataFrame) -> tuple[Grouped, dict[str, int
     requests = once.group_by(key, maintain_order=True).agg(
         pl.len().alias("length"),
         *(pl.col(name).first() for name in sides),
-        (pl.struct(sides).n_unique() > 1 if sides else pl.lit(False).first()).alias("conflict"),
+        (pl.struct(sides).n_unique() > 1 if sides else pl.len() == 0).alias("conflict"),
         (pl.col("time").max() > pl.col("time").min()).alias("several times"),
     )
     labels = ordered.group_by([*key, "item"]).agg(pl.col("label").n_unique() > 1)

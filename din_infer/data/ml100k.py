@@ -30,6 +30,7 @@ import yaml
 
 from din_infer.data import atomic, sources
 from din_infer.data.protocols import PROTOCOLS, Events, Ratings, build_events, ratings_of, sample_negatives
+from din_infer.data.ragged import lists_of, positions_of
 from din_infer.data.requests import SCHEMA_FILE, write_requests
 from din_infer.data.splits import PARTS, split_in_time
 from din_infer.errors import DataError
@@ -112,8 +113,8 @@ def _part_table(
 ) -> pa.Table:
     """The requests numbered `chosen`, candidates by ascending item so that their order tells nothing."""
     lengths = np.diff(events.offsets)[chosen]
-    candidate = _concatenated(events.item, events.offsets[chosen], lengths)
-    label = _concatenated(events.label, events.offsets[chosen], lengths)
+    own = positions_of(events.offsets[chosen], lengths)
+    candidate, label = events.item[own], events.label[own]
     if options.protocol == "next-item":
         count = options.test_negatives if PARTS[part] == "test" else options.negatives
         negatives = sample_negatives(ratings, events, chosen, count, len(items), (options.seed, part))
@@ -124,7 +125,7 @@ def _part_table(
         lengths = np.full(len(chosen), count + 1)
     begin = np.maximum(events.begin[chosen], events.end[chosen] - options.max_history)
     history_lengths = events.end[chosen] - begin
-    history = _concatenated(events.liked_items, begin, history_lengths)
+    history = events.liked_items[positions_of(begin, history_lengths)]
     catalogue = {name: items[name].to_arrow() for name in ("item_id", "release_year")}
     catalogue["genre"] = items["genre"].to_arrow().cast(pa.list_(pa.string()))
     return pa.table(
@@ -132,27 +133,14 @@ def _part_table(
             "request_id": chosen,
             "user_id": ratings.users[events.owner[chosen]],
             "timestamp": events.time[chosen],
-            "history.item_id": _lists(catalogue["item_id"].take(pa.array(history)), history_lengths),
-            "history.genre": _lists(catalogue["genre"].take(pa.array(history)), history_lengths),
-            "candidate.item_id": _lists(catalogue["item_id"].take(pa.array(candidate)), lengths),
-            "candidate.genre": _lists(catalogue["genre"].take(pa.array(candidate)), lengths),
-            "candidate.release_year": _lists(catalogue["release_year"].take(pa.array(candidate)), lengths),
-            "label": _lists(pa.array(label.astype(np.int8)), lengths),
+            "history.item_id": lists_of(catalogue["item_id"].take(pa.array(history)), history_lengths),
+            "history.genre": lists_of(catalogue["genre"].take(pa.array(history)), history_lengths),
+            "candidate.item_id": lists_of(catalogue["item_id"].take(pa.array(candidate)), lengths),
+            "candidate.genre": lists_of(catalogue["genre"].take(pa.array(candidate)), lengths),
+            "candidate.release_year": lists_of(catalogue["release_year"].take(pa.array(candidate)), lengths),
+            "label": lists_of(pa.array(label.astype(np.int8)), lengths),
         }
     )
-
-
-def _concatenated(
-    values: npt.NDArray[np.int64], begin: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """values[begin[r] : begin[r] + lengths[r]] for all r, one behind the other."""
-    shift = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-    taken: npt.NDArray[np.int64] = values[np.arange(len(shift)) + shift]
-    return taken
-
-
-def _lists(values: pa.Array, lengths: npt.NDArray[np.int64]) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32)), values)
 
 
 def _facts(table: pa.Table, options: Options) -> dict[str, Any]:

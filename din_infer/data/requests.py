@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from din_infer.errors import DataError
+from din_infer.parquet import open_parquet
 from din_infer.schema import Schema
 
 FACTS_KEY = b"din_infer.data"
@@ -62,13 +63,8 @@ class RequestsWriter:
 
 def read_requests(path: Path) -> pa.Table:
     """Reads one split. Raises DataError where the file is missing or is no Parquet."""
-    if not path.is_file():
-        raise DataError(f"{path}: expected a Parquet file of requests, got no file")
-    try:
-        with pq.ParquetFile(path) as file:
-            table, stored = file.read(), file.metadata.metadata or {}
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: expected a Parquet file of requests, got: {error}") from None
+    with open_parquet(path, "a Parquet file of requests") as file:
+        table, stored = file.read(), file.metadata.metadata or {}
     if FACTS_KEY in stored:  # facts that were added when the file was closed are no part of Arrow's schema
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), FACTS_KEY: stored[FACTS_KEY]})
     return table

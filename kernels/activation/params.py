@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,11 @@ class ActivationUnitParams:
         _one_of(self.normalize, NORMALIZATIONS, "normalize")
         if self.scale is not None:
             object.__setattr__(self, "scale", _number(self.scale, "scale"))
-        weights = [_float32(w, f"weights[{i}]") for i, w in enumerate(self.weights)]
-        biases = [_float32(b, f"biases[{i}]") for i, b in enumerate(self.biases)]
+        weights = [_float32(w, f"weights[{i}]") for i, w in enumerate(_items(self.weights, "weights"))]
+        biases = [_float32(b, f"biases[{i}]") for i, b in enumerate(_items(self.biases, "biases"))]
         _check_layers(weights, biases, self.interaction)
         hidden = [len(w) for w in weights[:-1]]
-        given = self.activation_params or [{}] * len(hidden)
+        given = _items(self.activation_params, "activation_params") or [{}] * len(hidden)
         if len(given) != len(hidden):
             raise InputError(f"activation_params: expected {len(hidden)}, one per hidden layer, got {len(given)}")
         layers = [
@@ -110,8 +111,14 @@ def _layer(activation: str, given: Mapping[str, Any], width: int, where: str) ->
     return layer
 
 
+def _items(source: Any, where: str) -> list[Any]:
+    if isinstance(source, str | bytes | Mapping) or not isinstance(source, Iterable):
+        raise InputError(f"{where}: expected a sequence with an entry per layer, got {describe(source)}")
+    return list(source)
+
+
 def _number(source: Any, where: str) -> float:
-    if isinstance(source, bool) or not isinstance(source, int | float) or not math.isfinite(source):
+    if isinstance(source, bool) or not isinstance(source, Real) or not math.isfinite(source):
         raise InputError(f"{where}: expected a finite number, got {describe(source)}")
     return float(source)
 

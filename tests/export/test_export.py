@@ -13,8 +13,10 @@ import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import din_infer
+from din_infer.cli import build_app
 from din_infer.errors import ModelFileError
 from din_infer.export import check_certificate, export_model, exporter, run_padded, storage
 from din_infer.export.inline import VOCABULARY_FILE, row_schema, rows_of
@@ -127,8 +129,15 @@ def test_large_tables_lie_beside_the_model(
     content = bytearray(data.read_bytes())
     content[-1] ^= 1
     data.write_bytes(content)
+    din_infer.load(path)  # which maps external data and checks its place and size
     with pytest.raises(ModelFileError, match="expected external data with SHA-1"):
         storage.check_external(storage.load_onnx(path), tmp_path)
+    command = CliRunner().invoke(build_app(), ["validate", str(path)])
+    assert isinstance(command.exception, ModelFileError)
+    assert "expected external data with SHA-1" in str(command.exception)
+    data.write_bytes(content[:-1])
+    with pytest.raises(ModelFileError, match=r"expected \d+ bytes in .*\.data"):
+        din_infer.load(path)
 
 
 def test_inlined_models_run_on_openvino(checkpoint: Checkpoint, columns: Any, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,24 @@ ONE_LAYER = {
     "activation_params": [{"alpha": np.float32(0.1), "mean": np.zeros(4, np.float32), "var": np.ones(4, np.float32)}],
 }
 ONE_LAYER["activation_params"][0]["eps"] = 1e-8
+
+
+@pytest.mark.parametrize("name", ["weights", "biases", "activation_params"])
+@pytest.mark.parametrize("value", [None, 3, "ab", {"a": 1}])
+def test_layers_are_a_sequence(name, value):
+    with pytest.raises(InputError, match=f"{name}: expected a sequence with an entry per layer, got"):
+        ActivationUnitParams(**{**ONE_LAYER, name: value})
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float16(0.5), np.float64(0.5), Fraction(1, 2), 0.5])
+def test_any_real_number_is_a_scale_and_an_eps(call, number):
+    layer = {**ONE_LAYER["activation_params"][0], "eps": number}
+    params = ActivationUnitParams(**{**ONE_LAYER, "activation_params": [layer], "scale": number})
+    assert (params.scale, params.activation_params[0]["eps"]) == (0.5, 0.5)
+    assert type(params.scale) is type(params.activation_params[0]["eps"]) is float
+    for wrong in (np.float32("nan"), True, np.bool_(True), "0.5", 1j, np.array([0.5])):
+        with pytest.raises(InputError, match="scale: expected a finite number, got"):
+            ActivationUnitParams(**{**ONE_LAYER, "scale": wrong})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -59,6 +60,10 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert all(n.startswith("din_infer/") for n in names)
 
 
+def test_the_readme_fits_120_columns() -> None:
+    assert max(map(len, (ROOT / "README.md").read_text(encoding="utf-8").splitlines())) <= 120
+
+
 def test_wheel_metadata(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
@@ -100,6 +105,21 @@ def test_missing_extra_is_named(python: Path, tmp_path: Path) -> None:
     assert result.returncode != 0
     assert "din_infer[table]" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_training_without_torch_names_the_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; import din_infer.training.model"
+    result = run(sys.executable, "-c", code, cwd=tmp_path, check=False)
+    last = result.stderr.splitlines()[-1]
+    assert last.endswith("expected torch to be installed, got none; pip install 'din_infer[train]'"), result.stderr
+
+
+def test_the_checkout_says_that_it_is_not_the_package(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "din_infer", tmp_path / "din_infer", ignore=shutil.ignore_patterns("__pycache__"))
+    result = run(sys.executable, "-S", "-c", "import din_infer", cwd=tmp_path, check=False)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: expected the installed din_infer, got {tmp_path / 'din_infer'}, which has no")
+    assert "circular" not in result.stderr
 
 
 def test_console_script(tmp_path: Path) -> None:

@@ -205,6 +205,21 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["schema", "semantics", "vocabularies", "state", "facts", "weights"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(
+    schema: Schema, columns: dict[str, Any], tmp_path: Path, part: str
+) -> None:
+    path = save_checkpoint(make_checkpoint(schema, columns, "activation_unit"), tmp_path)
+    content = torch.load(path, weights_only=True)
+    owner, name = (content["state"], "tower.linears.0.weight") if part == "weights" else (content, part)
+    for damaged in ({**owner, name: None}, {k: v for k, v in owner.items() if k != name}):
+        torch.save({**content, "state": damaged} if part == "weights" else damaged, path)
+        if part == "facts" and "facts" in damaged:
+            continue
+        with pytest.raises(DataError, match="expected a complete checkpoint, got"):
+            load_checkpoint(tmp_path)
+
+
 def test_no_requests_and_wrong_columns(schema: Schema, columns: dict[str, Any]) -> None:
     checkpoint = make_checkpoint(schema, columns, "activation_unit")
     assert predict(checkpoint, {name: [] for name in columns}).shape == (0,)

@@ -71,6 +71,12 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "another"})
     with pytest.raises(DataError, match=r"training.pt: expected data .*another"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+    content = torch.load(state_file, weights_only=True)
+    write_requests(split_table(1, 60), folder / "valid.parquet", {"part": "valid"})
+    for part in ("model", "optimizer", "generator", "epochs"):
+        torch.save({name: value for name, value in content.items() if name != part}, state_file)
+        with pytest.raises(DataError, match=f"expected the state of a stopped training, got '{part}'"):
+            Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
     state_file.write_bytes(b"PK")
     with pytest.raises(DataError, match="expected the state of a stopped training, got"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
