@@ -53,8 +53,8 @@ def load(
       same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
       behaviours, and promises scores within 1e-6 of those.
 
-    The file's bytes are compared with their checksum. External data is mapped and not read: its place and size alone are
-    checked, and `din-infer validate` compares its checksums.
+    The file's bytes are compared with their checksum. External data is mapped and not read: its place and size are all
+    that is checked, and `din-infer validate` compares its checksums.
 
     Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
     """

@@ -50,32 +50,43 @@ class Names:
 def group_impressions(impressions: pl.DataFrame) -> tuple[Grouped, dict[str, int]]:
     """Impressions of one request (`request`, otherwise of one user and time), its items ascending and each once.
 
-    A request of several times has the earliest. An item is labelled 1 where any of its impressions is. Of a feature of
-    the user or the context that is not the same in all rows of a request, the row of the first item decides. All of
-    that is counted in the second result.
+    A request of several times has the earliest. An item is labelled 1 where any of its impressions is, and has the
+    features of the earliest one: the one with label 1 may have been logged after the click, with what followed from it.
+    Of a feature of the user or the context that is not the same in all rows of a request, the earliest row decides, and
+    of rows of one time that of the first item. All of that is counted in the second result.
     """
     at = pl.col("time").min().over("request") if "request" in impressions.columns else pl.col("time")
     impressions = impressions.with_columns(at.alias("at"))
     key = ["user", "at", *(["request"] if "request" in impressions.columns else [])]
-    rest = sorted(set(impressions.columns) - {*key, "item", "label"})
-    ordered = impressions.sort(*key, "item", -pl.col("label"), *rest)
-    once = ordered.unique([*key, "item"], keep="first", maintain_order=True)
-    sides = [name for name in rest if name.startswith((USER, CONTEXT))]
-    requests = once.group_by(key, maintain_order=True).agg(
-        pl.len().alias("length"),
+    features = sorted(name for name in impressions.columns if name.startswith((USER, CONTEXT, ITEM)))
+    sides, own = ([n for n in features if n.startswith(ITEM) is of_items] for of_items in (False, True))
+    ordered = impressions.sort(*key, "time", "item", *features)  # without the label: no feature may depend on it
+    requests = ordered.group_by(key, maintain_order=True).agg(
+        pl.col("item").n_unique().alias("length"),
         *(pl.col(name).first() for name in sides),
-        (pl.struct(sides).n_unique() > 1 if sides else pl.len() == 0).alias("conflict"),
+        _differs(sides).alias("conflict"),
         (pl.col("time").max() > pl.col("time").min()).alias("several times"),
     )
-    labels = ordered.group_by([*key, "item"]).agg(pl.col("label").n_unique() > 1)
+    items = ordered.group_by([*key, "item"], maintain_order=True).agg(
+        pl.col("label").max(),
+        *(pl.col(name).first() for name in own),
+        (pl.col("label").n_unique() > 1).alias("both"),
+        _differs(own).alias("conflict"),
+    )
     counts = {
-        "duplicate_impressions": ordered.height - once.height,
-        "conflicting_labels": int(labels["label"].sum()),
+        "duplicate_impressions": ordered.height - items.height,
+        "conflicting_item_features": int(items["conflict"].sum()),
+        "conflicting_labels": int(items["both"].sum()),
         "requests_with_conflicting_features": int(requests["conflict"].sum()),
         "requests_of_several_times": int(requests["several times"].sum()),
     }
-    candidates = once.select("item", "label", *(name for name in rest if name.startswith(ITEM)))
+    candidates = items.sort(*key, "item").select("item", "label", *own)
     return Grouped(requests.drop("conflict", "several times"), candidates), counts
+
+
+def _differs(columns: list[str]) -> pl.Expr:
+    """Whether a group has rows that differ in these columns."""
+    return pl.struct(columns).n_unique() > 1 if columns else pl.len() == 0
 
 
 def order_events(events: pl.DataFrame) -> pl.DataFrame:

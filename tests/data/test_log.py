@@ -52,9 +52,9 @@ def make(folder: Path, impressions: pl.DataFrame, events: pl.DataFrame, options:
     return write_log(folder / "out", folder / "impressions.parquet", folder / "events.parquet", options)
 
 
-def read(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
+def read(folder: Path, split: str | None = None, key: str = "request_id") -> list[dict[str, Any]]:
     frames = [pl.read_parquet(folder / "out" / f"{name}.parquet") for name in SPLITS if split in (None, name)]
-    return pl.concat(frames).sort("request_id").to_dicts()
+    return pl.concat(frames).sort(key).to_dicts()
 
 
 rows = st.lists(
@@ -151,6 +151,45 @@ def test_a_column_groups_requests(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected each request to be of one user, got 0 of 1 and 2"):
         make(tmp_path, pl.concat([shown, frame([(2, 1, 100, 0, 0)], "label", "session")]), frame([(1, 5, 104)]),
              Options(request="session"))  # fmt: skip
+
+
+@pytest.mark.parametrize("request_column", [None, "session"])
+def test_nothing_but_the_label_depends_on_the_label(tmp_path: Path, request_column: str | None) -> None:
+    """An item may be shown several times in a request, each time with other features, and clicked at one of them."""
+    rng = np.random.default_rng(3)
+    shown = frame(rng.integers([0, 0, 100], [4, 3, 130], (400, 3)).tolist())
+    shown = shown.with_columns(session=pl.col("user_id") * 100 + pl.col("timestamp") // 5)
+    shown = shown.with_columns(
+        pl.Series(name, rng.integers(0, 9, shown.height)) for name in ("price", "position", "mood")
+    )
+    seen = frame(rng.integers([0, 0, 80], [4, 3, 130], (60, 3)).tolist())
+    options = Options(
+        request=request_column, user_features=("mood",), context_features=("position",), item_features=("price",)
+    )
+    made = []
+    for folder, label in (("a", rng.integers(0, 2, 400)), ("b", rng.integers(0, 2, 400)), ("c", np.zeros(400, int))):
+        summary = make(tmp_path / folder, shown.with_columns(label=pl.Series(label)), seen, options)
+        assert summary.leakage["conflicting_item_features"] > 20
+        tables = [pl.read_parquet(tmp_path / folder / "out" / f"{name}.parquet") for name in SPLITS]
+        made.append((pl.concat(tables), tables[0].height))
+    assert len({table["label"].to_list().__repr__() for table, _ in made}) == 3
+    assert all(table.drop("label").equals(made[0][0].drop("label")) and n == made[0][1] for table, n in made)
+
+
+def test_a_repeated_impression_has_the_features_of_the_earliest(tmp_path: Path) -> None:
+    rows = [(1, 7, 101, 1, 0, 50, 2), (1, 7, 100, 0, 0, 40, 9), (1, 8, 103, 0, 0, 10, 1)]
+    rows += [(1, i, 200 + i, 0, 1 + i, i, i) for i in range(9)]
+    shown = frame(rows, "label", "session", "price", "position")
+    options = Options(request="session", item_features=("price",), context_features=("position",))
+    report = make(tmp_path, shown, frame([(1, 5, 50)]), options).leakage
+    first = read(tmp_path, key="session")[0]
+    assert (first["timestamp"], first["candidate.item_id"], first["label"]) == (100, [7, 8], [1, 0])
+    assert (first["candidate.price"], first["context.position"]) == ([40, 10], 9)
+    expected = {
+        "duplicate_impressions": 1, "conflicting_item_features": 1, "conflicting_labels": 1,
+        "requests_with_conflicting_features": 1, "requests_of_several_times": 1,
+    }  # fmt: skip
+    assert {name: report[name] for name in expected} == expected
 
 
 def test_the_report_counts_what_leaks(tmp_path: Path) -> None:
