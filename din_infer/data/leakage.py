@@ -26,7 +26,7 @@ WHAT = {
     "duplicate_impressions": "impressions of an item that its request had already: merged",
     "conflicting_item_features": "items with different features in one request: the earliest impression's count",
     "conflicting_labels": "items with both labels in one request: taken as 1",
-    "requests_with_conflicting_features": "requests with rows of different user or context features: the earliest counts",
+    "requests_with_conflicting_features": "requests with different user or context features: the earliest count",
     "requests_of_several_times": "requests with rows of several times: the earliest counts",
     "requests_without_history": "requests that see no event",
     "items_with_changing_features": "items with different features in different impressions",
