@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -111,6 +112,22 @@ TEST(ActivationUnit, ScaleMultipliesTheWeight) {
   ExpectAccurate(semantics, 6, 50, false);
   semantics.hidden.clear();
   ExpectAccurate(semantics, 6, 50, false);
+}
+
+TEST(ActivationUnit, TheSoftmaxOfHugeScoresIsAMeanOfKeysOnBothSides) {
+  UnitSemantics semantics = Unit({17, 9, 5}, Activation::kTanh, Interaction::kOuter, true);
+  semantics.scale = 1e4f;
+  RandomUnit random(semantics, 7, 3);
+  const std::vector<float> keys = random.Normal(3 * 7, 1);
+  const std::vector<float> queries = random.Normal(120 * 7, 1);
+  ASSERT_TRUE(KeySidePays(ActivationUnit(semantics, 7, random.parameters()), 3, 120));
+  float greatest = 0;
+  for (float key : keys) greatest = std::max(greatest, std::abs(key));
+  for (bool auto_fold : {false, true}) {
+    for (float value : PoolAll(random, keys, queries, {}, 1, auto_fold)) {
+      ASSERT_LE(std::abs(value), greatest * 1.000001f) << auto_fold;  // false for NaN too
+    }
+  }
 }
 
 TEST(ActivationUnit, SameBitsAloneInABatchAndOnAnyNumberOfThreads) {
