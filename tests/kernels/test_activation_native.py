@@ -171,15 +171,20 @@ def test_non_finite_keys_stay_in_their_request(random_params, ragged, poison):
 
 
 @pytest.mark.parametrize("count", [1, 5, 17, 49])
-@pytest.mark.parametrize(("normalize", "bias", "share"), [("none", 3e38, 0), ("softmax", 200, 1)])
-def test_columns_past_the_last_key_do_not_count(normalize, bias, share, count):
-    """There a key of zeros would score infinity, or so much that the softmax of the others is 0 / 0."""
-    first = np.array([[0, 0, -bias, 0, 0, 0, 0, 0]], np.float32)  # of [q, k, q - k, q * k]: bias (1 - k_0), which is 0
-    weights, biases = [first, np.float32([[2.0]])], [np.float32([bias]), np.float32([0.0])]
+@pytest.mark.parametrize(("normalize", "bias", "slope"), [("none", 3e38, 0), ("softmax", 200, 1)])
+def test_columns_past_the_last_key_do_not_count(normalize, bias, slope, count):
+    """There a key of zeros would score infinity, or so much that nothing is left of the others' softmax."""
+    first = np.array([[0, 0, -bias, slope, 0, 0, 0, 0]], np.float32)  # of [q, k, q - k, q * k]
+    weights, biases = (
+        [first, np.float32([[2.0]])],
+        [np.float32([bias]), np.float32([1.0])],
+    )  # bias (1 - k_0) + slope k_1
     params = ActivationUnitParams("hadamard", weights, biases, "relu", normalize=normalize)
-    keys = np.stack([np.ones(count), np.arange(count)], axis=1).astype(np.float32)
-    out = activation_unit(keys, [0, count], np.ones((3, 2), np.float32), [0, 3], params)
-    assert np.allclose(out, share * keys.mean(0), rtol=1e-6)
+    keys = np.stack([np.ones(count), np.linspace(0.1, 2, count)], axis=1).astype(np.float32)
+    arguments = keys, [0, count], np.ones((3, 2), np.float32), [0, 3], params
+    expected = activation_unit(*arguments, backend="reference")
+    assert expected.min() > 0
+    np.testing.assert_allclose(activation_unit(*arguments, backend="native"), expected, rtol=1e-5)
 
 
 def test_no_keys_give_zeros_and_no_queries_nothing(random_params):
