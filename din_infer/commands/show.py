@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+METRICS = ("auc", "gauc", "log_loss", "pcoc")
 
 
 def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
@@ -18,6 +20,19 @@ def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
         mean = p["behaviours"] / max(p["requests"], 1)
         counts = [f"{p[name]:,}" for name in ("requests", "candidates", "positives")]
         table.add_row(p["part"], *counts, f"{mean:.1f}", *(p["dates"] or ["", ""]))
+    Console().print(table)
+
+
+def print_metrics(title: str, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+    """A row for each split or file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for heading in ("", "AUC", "GAUC", "log loss", "PCOC"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in metrics.items():
+        table.add_row(name, *("-" if (v := values[m]) is None else f"{v:.4f}" for m in METRICS))
     Console().print(table)
 
 

@@ -70,6 +70,7 @@ def train(
 
         din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
     """
+    from din_infer.commands.show import print_metrics
     from din_infer.extras import require
 
     for name in ("torch", "pydantic", "yaml", "sklearn", "pyarrow"):
@@ -105,14 +106,14 @@ def train(
     trainer = Trainer(data, config)
     out.mkdir(parents=True, exist_ok=True)
     with _progress_bar(trainer.candidates) as progress:
-        checkpoint, metrics = trainer.run(progress, out / "training.pt", resume)
+        checkpoint, metrics, _ = trainer.run(progress, out / "training.pt", resume)
     save_checkpoint(checkpoint, out)
     config.write(out / "config.yaml")
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     if as_json:
         print(json.dumps(metrics))
     else:
-        _print_table(out, config.model, metrics)
+        print_metrics(f"{out}: {config.model}", metrics)
 
 
 def _widths(text: str | None) -> tuple[str, ...] | None:
@@ -135,15 +136,3 @@ def _progress_bar(candidates: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("train", total=candidates, loss=float("nan"))
         yield lambda done, loss: bar.update(task, completed=done, loss=loss)
-
-
-def _print_table(out: Path, model: str, metrics: dict[str, dict[str, float | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{out}: {model}")
-    for heading in ("split", "AUC", "GAUC", "log loss"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, values in metrics.items():
-        table.add_row(split, *("-" if v is None else f"{v:.4f}" for v in values.values()))
-    Console().print(table)

@@ -18,7 +18,7 @@ LEVELS = (
     {"kernels"},
     {"model", "scoring"},
     {"data", "training", "export"},
-    {"bench"},
+    {"bench", "experiment"},
     {"commands", "cli"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

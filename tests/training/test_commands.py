@@ -48,7 +48,7 @@ def test_train_writes_a_run(requests: Path, tmp_path: Path) -> None:
     out = run("train", requests, "--out", tmp_path / "run", "--epochs", "1", "--unit-hidden", "8,4", "--json")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert json.loads(out) == metrics
-    assert set(metrics["test"]) == {"auc", "gauc", "log_loss"}
+    assert set(metrics["test"]) == {"auc", "gauc", "log_loss", "pcoc"}
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.semantics.units["history"].hidden == (8, 4)
     assert checkpoint.facts["data"]["test"]["sampled_negatives"] == 5
