@@ -59,7 +59,7 @@ def rank_file(model: Model, requests: Path, catalogue: Path, k: int, out: Path, 
     columns, such as a title, are carried. `out` has the requests' columns but those of histories, candidates and label,
     then each column of the catalogue as a list, and `score`, a list<float32>. Raises as `score_file` does.
     """
-    items = _open(catalogue).read()
+    items = open_parquet(catalogue).read()
     choices = {name: _item_values(name, c) for name, c in columns_of(items, model.schema, ("candidate",)).items()}
     given = [group for group in model.schema.groups() if group != "candidate"]
 
@@ -81,14 +81,14 @@ def rank_file(model: Model, requests: Path, catalogue: Path, k: int, out: Path, 
 
 def count_rows(path: Path) -> int:
     """Rows of a Parquet file, from its footer."""
-    rows: int = _open(path).metadata.num_rows
+    rows: int = open_parquet(path).metadata.num_rows
     return rows
 
 
 def _map_file(function: Piecewise, source: Path, out: Path, rows: int, progress: Progress) -> Scored:
     """Writes what `function` makes of each piece of `source`, a table of at most `rows` rows."""
     pa, pq = require("pyarrow", "table"), require("pyarrow.parquet", "table")
-    file = _open(source)
+    file = open_parquet(source)
     empty, _ = function(file.schema_arrow.empty_table())
     part = out.with_name(f".{out.name}.{os.getpid()}")
     requests = candidates = 0
@@ -105,7 +105,8 @@ def _map_file(function: Piecewise, source: Path, out: Path, rows: int, progress:
     return Scored(requests, candidates)
 
 
-def _open(path: Path) -> Any:
+def open_parquet(path: Path) -> Any:
+    """A pyarrow.parquet.ParquetFile. Raises DataError for what is none."""
     pa, pq = require("pyarrow", "table"), require("pyarrow.parquet", "table")
     if not path.is_file():
         raise DataError(f"{path}: expected a Parquet file, got {'a folder' if path.is_dir() else 'nothing there'}")

@@ -16,7 +16,7 @@ LEVELS = (
     {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "threads"},
     {"_core"},
     {"kernels"},
-    {"model", "scoring"},
+    {"model", "scoring", "explanation", "explanation_figure"},
     {"data", "training", "export"},
     {"bench", "experiment"},
     {"commands", "cli"},
