@@ -89,7 +89,8 @@ class Names:
         columns = {f: row.column(f"{group}.{f}")[0].as_py() for f in features}
         columns = {f: v if isinstance(v, list) else [v] for f, v in columns.items()}
         entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return [self.by_id.get(entry.get(self.id_feature), _described(entry)) for entry in entries]
+        ids = [None if self.id_feature is None else entry.get(self.id_feature) for entry in entries]
+        return [self.by_id.get(i, _described(entry)) for i, entry in zip(ids, entries, strict=True)]
 
 
 def explain_row(model: Model, row: Any, names: Names, candidates: Sequence[int] | None = None) -> Explanation:
@@ -145,7 +146,7 @@ def _spread(scores: Floats) -> list[int]:
 
 def _text_column(items: Any, catalogue: Path) -> str:
     pa = require("pyarrow", "table")
-    texts = [f.name for f in items.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    texts: list[str] = [f.name for f in items.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     texts = [name for name in texts if not name.startswith("candidate.")] or texts
     if not texts:
         raise InputError(f"{catalogue}: expected a column of names, got {', '.join(items.column_names)}")
