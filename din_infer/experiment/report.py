@@ -76,6 +76,7 @@ def _context(
         "resamples": f"{RESAMPLES:,}",
         "summaries": summaries,
         "compared": [s for s in summaries if s.gains],
+        "optimum": (facts.get("bayes") or {}).get("auc"),
         "configs": {name: _options(options) for name, options in configs.items()},
         "searched": any(s.tried for s in summaries),
         "row_norms": bool(data.schema.tables),

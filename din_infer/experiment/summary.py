@@ -48,7 +48,10 @@ class Gain:
 
 @dataclass(frozen=True)
 class Summary:
-    """One variant. `relative` is RelaImpr = ((AUC - 0.5) / (AUC_base - 0.5) - 1) * 100, in percent (DIN, eq. 12)."""
+    """One variant. `relative` is RelaImpr = ((AUC - 0.5) / (AUC_base - 0.5) - 1) * 100, in percent (DIN, eq. 12).
+
+    `gap_closed` is (AUC - AUC_base) / (AUC_best - AUC_base) * 100 where the data's best possible AUC is known.
+    """
 
     variant: str
     options: Options
@@ -56,6 +59,7 @@ class Summary:
     tried: list[tuple[Options, float]]
     metrics: dict[str, Spread | None]
     relative: Spread | None
+    gap_closed: Spread | None
     gains: dict[str, Gain]
     epochs: Spread
 
@@ -73,20 +77,22 @@ class Comparison:
         self.resamples = Resamples.draw(owner if test.groups is None else test.groups, resamples)
         self.metrics = [m for m in GAINS if m != "gauc" or test.groups is not None]
         self.base = base
+        self.optimum: float | None = (test.facts.get("bayes") or {}).get("auc")
         self.of_base = {m: [self._resampled(m, run.probabilities) for run in base] for m in self.metrics}
 
     def summary(
         self, variant: str, options: Options, runs: Sequence[Run], chosen: Options, tried: list[tuple[Options, float]]
     ) -> Summary:
         spreads = {m: Spread.of([run.metrics["test"][m] for run in runs]) for m in METRICS}
-        gains, relative = {}, None
+        gains, relative, gap_closed = {}, None, None
         if runs[0].variant != self.base[0].variant:
             gains = {m: gain for m in self.metrics if (gain := self._gain(m, runs)) is not None}
             pairs = [(r.metrics["test"]["auc"], b.metrics["test"]["auc"]) for r, b in zip(runs, self.base, strict=True)]
             relative = Spread.of([_relative(auc, base) for auc, base in pairs])
+            gap_closed = Spread.of([_gap_closed(auc, base, self.optimum) for auc, base in pairs])
         epochs = Spread.of([run.best_epoch for run in runs])
         assert epochs is not None, "every run has a best epoch"
-        return Summary(variant, options, chosen, tried, spreads, relative, gains, epochs)
+        return Summary(variant, options, chosen, tried, spreads, relative, gap_closed, gains, epochs)
 
     def _gain(self, metric: str, runs: Sequence[Run]) -> Gain | None:
         values = [(r.metrics["test"][metric], b.metrics["test"][metric]) for r, b in zip(runs, self.base, strict=True)]
@@ -104,3 +110,9 @@ class Comparison:
 
 def _relative(auc: float | None, base: float | None) -> float | None:
     return None if auc is None or base is None or base == 0.5 else ((auc - 0.5) / (base - 0.5) - 1) * 100
+
+
+def _gap_closed(auc: float | None, base: float | None, optimum: float | None) -> float | None:
+    if auc is None or base is None or optimum is None or optimum <= base:
+        return None
+    return (auc - base) / (optimum - base) * 100

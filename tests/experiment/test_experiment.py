@@ -55,8 +55,12 @@ def test_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert base["gains"] == {}
     relative = [((a - 0.5) / (b - 0.5) - 1) * 100 for a, b in zip(*aucs, strict=True)]
     np.testing.assert_allclose(din["relative"]["values"], relative)
+    best = results["data"]["test"]["bayes"]["auc"]
+    closed = [(a - b) / (best - b) * 100 for a, b in zip(*aucs, strict=True)]
+    np.testing.assert_allclose(din["gap_closed"]["values"], closed)
     text, page = (out / "report.md").read_text(), (out / "report.html").read_text()
     assert f"| {din['metrics']['auc']['mean']:.4f} ± {din['metrics']['auc']['std']:.4f} |" in text
+    assert f"din {np.mean(closed):.1f} ± " in text
     for figure in ("curves.png", "row_norms.png", "gains.png"):
         assert (out / figure).stat().st_size > 5000
         assert f'<img src="{figure}"' in page
