@@ -93,13 +93,15 @@ def test_a_killed_experiment_goes_on(data: Path, tmp_path: Path) -> None:
     assert min(seen) > Trainer(data, config).candidates * 2 / 3
 
 
-def test_other_data_is_another_run(data: Path, tmp_path: Path) -> None:
+def test_other_data_or_options_are_another_run(data: Path, tmp_path: Path) -> None:
     config = TrainConfig.from_options({**SMALL, "epochs": 1})
     first = Runner(data, tmp_path / "out").run("din", config)
     other = tmp_path / "other"
     write_synthetic(other, Options(requests=300, users=30, items=80, interests=8, max_history=20, seed=1))
     second = Runner(other, tmp_path / "out").run("din", config)
-    assert first.folder != second.folder
+    wider = Runner(data, tmp_path / "out").run("din", config.model_copy(update={"batch_size": 128}))
+    assert len({first.folder, second.folder, wider.folder}) == 3
+    assert wider.metrics != first.metrics
     labels = Trainer(other, config).splits["test"].labels.numpy()
     assert roc_auc_score(labels, second.probabilities) == second.metrics["test"]["auc"]
     (first.folder / "result.json").write_text("{}")
