@@ -33,7 +33,8 @@ def draw_weights(explanation: Explanation, most: int, path: Path) -> None:
         axis.set_xticks(range(len(chosen)), labels, rotation=40, ha="right", fontsize=7)
         names = zip(explanation.candidates, explanation.scores, strict=True)
         axis.set_yticks(range(len(values)), [f"{_short(name)}  {score:.2f}" for name, score in names], fontsize=8)
-        axis.set_title(f"{history.history}: weights of behaviours, in the order given", fontsize=9, loc="left")
+        title = f"request {explanation.key}, {history.history}: weights of behaviours, in the order given"
+        axis.set_title(title, fontsize=9, loc="left")
         figure.colorbar(image, ax=axis, shrink=0.8)
     if not drawn:
         panels[0].set_axis_off()
