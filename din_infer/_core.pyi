@@ -24,6 +24,9 @@ class Model:
     ) -> _Float32:
         """One probability per candidate. `columns` as `din_infer.batch.encode` returns them."""
 
+    def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> _Float32:
+        """A weight per candidate and behaviour: request after request, candidate after candidate."""
+
 class ActivationUnit:
     def __init__(
         self,

@@ -140,6 +140,24 @@ class Model:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
         return top_k(Jagged(*self._score(columns)), int(k))
 
+    def explain(self, columns: Mapping[str, Any]) -> dict[str, Jagged]:
+        """How much each behaviour counts for each candidate: by history, lists of lists of float32 weights.
+
+        `columns` is what `score` takes. Request r, candidate n, behaviour t has the weight
+        `model.explain(columns)["history"][r][n][t]`: that with which the behaviour's embedding is added to the user
+        interest of that candidate (DIN, section 4.3), after scale and, where declared, softmax. Behaviours are in the
+        order given, and 0 weighs those that `max_length` leaves out. Without activation units all others weigh 1
+        (`sum`) or 1/T (`mean`). Takes one thread. Raises InputError as `score` does.
+        """
+        encoded, requests = encode(self._schema, columns)
+        candidates = np.diff(encoded[f"candidate.{next(iter(self._schema.candidate))}"][1])
+        weights = {}
+        for name, history in self._schema.histories.items():
+            lengths = np.diff(encoded[f"{name}.{next(iter(history.features))}"][1])
+            values = self._core.explain(encoded, requests, name)
+            weights[name] = Jagged.from_lengths(Jagged.from_lengths(values, np.repeat(lengths, candidates)), candidates)
+        return weights
+
     def _score(self, columns: Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], Int64Array]:
         """Probabilities, and the offsets of each request's."""
         encoded, requests = encode(self._schema, columns)

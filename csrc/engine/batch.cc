@@ -95,6 +95,12 @@ GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, c
 
 }  // namespace
 
+Range Kept(const History& history, Range all) {
+  if (history.max_length == 0 || all.size() <= history.max_length) return all;
+  return history.keeps_tail() ? Range{all.end - history.max_length, all.end}
+                              : Range{all.begin, all.begin + history.max_length};
+}
+
 CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) {
   if (batch.requests < 0) {
     throw InputError("requests: expected a number of at least 0, got " + std::to_string(batch.requests));

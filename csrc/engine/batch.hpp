@@ -15,6 +15,9 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
+// Of a request's behaviours those that the model reads.
+Range Kept(const History& history, Range all);
+
 struct GroupColumns {
   std::vector<const Column*> columns;  // one per feature
   Offsets lists;                       // values of each request; none for user and context, which have one each

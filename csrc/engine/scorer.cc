@@ -12,12 +12,6 @@ namespace {
 // Behaviours and candidates that are embedded before they are scored: bounds the memory of a call with many requests.
 constexpr int64_t kWave = 1 << 15;
 
-Range Kept(const History& history, Range all) {
-  if (history.max_length == 0 || all.size() <= history.max_length) return all;
-  return history.keeps_tail() ? Range{all.end - history.max_length, all.end}
-                              : Range{all.begin, all.begin + history.max_length};
-}
-
 }  // namespace
 
 struct Scorer::State {

@@ -39,6 +39,15 @@ Column MakeColumn(const py::tuple& parts) {
   return column;
 }
 
+Batch MakeBatch(const py::dict& columns, int64_t requests) {
+  Batch batch;
+  batch.requests = requests;
+  for (const auto& [name, parts] : columns) {
+    batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
+  }
+  return batch;
+}
+
 // A model and a scorer for each thread that is scoring with it now.
 class SharedModel {
  public:
@@ -47,11 +56,7 @@ class SharedModel {
   const Model& model() const { return model_; }
 
   Floats Score(const py::dict& columns, int64_t requests, int threads, bool auto_fold) {
-    Batch batch;
-    batch.requests = requests;
-    for (const auto& [name, parts] : columns) {
-      batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
-    }
+    const Batch batch = MakeBatch(columns, requests);
     std::unique_ptr<Scorer> scorer = Take({threads, auto_fold});
     Floats scores(scorer->candidates(batch));
     float* out = scores.mutable_data();
@@ -61,6 +66,16 @@ class SharedModel {
     }
     Return({threads, auto_fold}, std::move(scorer));
     return scores;
+  }
+
+  Floats Explain(const py::dict& columns, int64_t requests, const std::string& history) const {
+    const Batch batch = MakeBatch(columns, requests);
+    std::vector<float> weights;
+    {
+      py::gil_scoped_release release;
+      weights = explain(model_, batch, history);
+    }
+    return Floats(static_cast<py::ssize_t>(weights.size()), weights.data());
   }
 
  private:
@@ -102,7 +117,8 @@ void RegisterModel(py::module_& module) {
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
       .def_property_readonly("unknown_ids", [](const SharedModel& shared) { return shared.model().unknown_ids(); })
       .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"),
-           py::arg("auto_fold") = false);
+           py::arg("auto_fold") = false)
+      .def("explain", &SharedModel::Explain, py::arg("columns"), py::arg("requests"), py::arg("history"));
 }
 
 }  // namespace din_infer

@@ -1,3 +1,15 @@
 """The commands of `din-infer`, one module each; `register(app)` adds what the module has."""
 
-ORDER = ("data", "schema", "train", "export", "validate", "inspect", "score", "bench")
+ORDER = (
+    "data",
+    "schema",
+    "train",
+    "evaluate",
+    "experiment",
+    "export",
+    "validate",
+    "inspect",
+    "score",
+    "explain",
+    "bench",
+)

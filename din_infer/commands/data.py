@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from din_infer.commands.data_log import log
+from din_infer.commands.data_public import amazon, movielens, recbole, taobao
 from din_infer.commands.data_synthetic import synthetic
 
 
@@ -18,7 +19,8 @@ def register(app: typer.Typer) -> None:
     )
     data.command()(log)
     data.command("ml-100k")(ml_100k)
-    data.command()(synthetic)
+    for command in (movielens, amazon, taobao, recbole, synthetic):
+        data.command()(command)
     app.add_typer(data, name="data")
 
 

@@ -83,10 +83,11 @@ def log(
         fields = {"leakage": summary.leakage, "columns_left_out": summary.columns_left_out}
         print(json.dumps({"out": str(out), "splits": summary.splits, **fields}))
         return
-    _print(out, summary)
+    print_summary(out, summary)
 
 
-def _print(out: Path, summary: Summary) -> None:
+def print_summary(out: Path, summary: Summary) -> None:
+    """The splits, what may leak, and columns left out."""
     from rich.console import Console
     from rich.table import Table
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+METRICS = ("auc", "gauc", "log_loss", "pcoc")
+
 
 def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
     from rich import box
@@ -42,6 +44,19 @@ def print_calibration(facts: Mapping[str, Any]) -> None:
             f"Not calibrated: {facts['sampled_negatives']} negatives a positive were sampled for training, so the "
             "probabilities rank items and say nothing of how often they are chosen."
         )
+
+
+def print_metrics(title: str, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+    """A row for each split or file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for heading in ("", "AUC", "GAUC", "log loss", "PCOC"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in metrics.items():
+        table.add_row(name, *("-" if (v := values[m]) is None else f"{v:.4f}" for m in METRICS))
+    Console().print(table)
 
 
 @contextmanager

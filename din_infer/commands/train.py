@@ -74,7 +74,7 @@ def train(
 
         din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
     """
-    from din_infer.commands.show import calibration, print_calibration
+    from din_infer.commands.show import calibration, print_calibration, print_metrics
     from din_infer.extras import require
 
     for name in ("torch", "pydantic", "yaml", "sklearn", "pyarrow"):
@@ -111,7 +111,7 @@ def train(
     trainer = Trainer(data, config)
     out.mkdir(parents=True, exist_ok=True)
     with _progress_bar(trainer.candidates) as progress:
-        checkpoint, metrics = trainer.run(progress, out / "training.pt", resume)
+        checkpoint, metrics, _ = trainer.run(progress, out / "training.pt", resume)
     save_checkpoint(checkpoint, out)
     config.write(out / "config.yaml")
     found = {**metrics, **calibration(checkpoint.facts)}
@@ -119,7 +119,7 @@ def train(
     if as_json:
         print(json.dumps(found))
     else:
-        _print_table(out, config.model, metrics)
+        print_metrics(f"{out}: {config.model}", metrics)
         print_calibration(found)
 
 
@@ -143,15 +143,3 @@ def _progress_bar(candidates: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("train", total=candidates, loss=float("nan"))
         yield lambda done, loss: bar.update(task, completed=done, loss=loss)
-
-
-def _print_table(out: Path, model: str, metrics: dict[str, dict[str, float | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{out}: {model}")
-    for heading in ("split", "AUC", "GAUC", "log loss"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, values in metrics.items():
-        table.add_row(split, *("-" if v is None else f"{v:.4f}" for v in values.values()))
-    Console().print(table)

@@ -88,9 +88,14 @@ class Summary:
 
 
 def write_log(
-    out: Path, impressions: Path, events: Path, options: Options, progress: Progress = lambda done, total: None
+    out: Path,
+    impressions: Path,
+    events: Path,
+    options: Options,
+    progress: Progress = lambda done, total: None,
+    dataset: str | None = None,
 ) -> Summary:
-    """Writes train, valid, test and items .parquet and schema.yaml into `out`.
+    """Writes train, valid, test and items .parquet and schema.yaml into `out`; `dataset` is their name in the facts.
 
     Raises DataError for files, columns or values that do not fit, with the line.
     """
@@ -98,7 +103,7 @@ def write_log(
     with tempfile.TemporaryDirectory(prefix=".log", dir=out) as folder:
         log, left_out = _prepare(impressions, events, options, Path(folder))
         leakage = Leakage()
-        splits = log.write(out, leakage, {"dataset": impressions.name, **_made_by(options)}, progress)
+        splits = log.write(out, leakage, {"dataset": dataset or impressions.name, **_made_by(options)}, progress)
     items = pa.table(logjoin.candidate_columns(log.catalogue, options.item))
     pq.write_table(items, out / "items.parquet", compression="zstd")
     names = options.names()

@@ -13,7 +13,8 @@ import polars as pl
 from din_infer.errors import DataError
 
 Kind = Literal["id", "time", "label", "feature"]
-TEXT = {".csv": ",", ".tsv": "\t"}
+ATOMIC = (".inter", ".item", ".user")  # RecBole's
+TEXT = {".csv": ",", ".tsv": "\t", **dict.fromkeys(ATOMIC, "\t")}
 PARQUET = (".parquet", ".pq")
 MOMENTS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d")
 MOMENTS_WITH_ZONE = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z")
@@ -49,7 +50,8 @@ def open_log(path: Path) -> Log:
         raise DataError(f"{path}: expected a name that ends with {', '.join((*TEXT, *PARQUET))}, got {path.name!r}")
     with polars_errors(path):
         if path.suffix in TEXT:
-            frame = pl.scan_csv(path, separator=TEXT[path.suffix], infer_schema=False)
+            quote = None if path.suffix in ATOMIC else '"'
+            frame = pl.scan_csv(path, separator=TEXT[path.suffix], infer_schema=False, quote_char=quote)
         else:
             frame = pl.scan_parquet(path)
         return Log(path, frame, dict(frame.collect_schema()), 2 if path.suffix in TEXT else 1)

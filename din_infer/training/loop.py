@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from din_infer.training.predict import chunk_requests, predict_requests
 from din_infer.training.regularisation import MiniBatchAware, samples_per_row
 from din_infer.training.requests import Requests, prepare, take_ranges
 from din_infer.training.state import TrainingState
-from din_infer.training.vocabulary import build_vocabularies
+from din_infer.training.vocabulary import Vocabulary, build_vocabularies
 
 Metrics = dict[str, dict[str, float | None]]
 Progress = Callable[[int, float], None]  # (candidates done in all epochs, loss of the last mini-batch)
@@ -44,23 +44,53 @@ class Split:
     facts: Mapping[str, Any]
 
 
-class Trainer:
-    """Reads `folder` (train, valid, test .parquet and schema.yaml) and trains one model on it.
+@dataclass(frozen=True)
+class TrainingData:
+    """A folder of requests, prepared: vocabularies of the training split, and all three splits."""
 
-    The same folder, config and number of threads give the same model. Raises DataError, SchemaError and InputError for
+    schema: Schema
+    vocabularies: Mapping[str, Vocabulary]
+    splits: Mapping[str, Split]
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingData:
+        """Reads train, valid, test .parquet and schema.yaml. Raises DataError, SchemaError and InputError."""
+        schema = read_schema(folder)
+        train = read_requests(folder / "train.parquet")
+        vocabularies = build_vocabularies(schema, columns_of(train, schema))
+        splits = {"train": read_split(schema, vocabularies, train)}
+        for name in ("valid", "test"):
+            splits[name] = read_split(schema, vocabularies, read_requests(folder / f"{name}.parquet"))
+        if len(splits["train"].labels) == 0:
+            raise DataError(f"{folder / 'train.parquet'}: expected labelled candidates, got none")
+        return cls(schema, vocabularies, splits)
+
+    def samples_per_row(self) -> dict[str, Tensor]:
+        """n_j of every table's rows in the training split; see `regularisation.samples_per_row`."""
+        rows = {name: t.rows(len(self.vocabularies.get(name, ()))) for name, t in self.schema.tables.items()}
+        return samples_per_row(self.schema, self.splits["train"].requests, rows)
+
+
+class Trained(NamedTuple):
+    """The best epoch's model, its metrics on valid and test, and its probabilities, float32 [N] each."""
+
+    checkpoint: Checkpoint
+    metrics: Metrics
+    probabilities: dict[str, npt.NDArray[np.float32]]
+
+
+class Trainer:
+    """Trains one model on a folder of requests, or on one that is read already.
+
+    The same data, config and number of threads give the same model. Raises DataError, SchemaError and InputError for
     what the folder lacks or gets wrong.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    def __init__(self, data: Path | TrainingData, config: TrainConfig) -> None:
         self.config = config
-        self.schema = read_schema(folder)
+        self.data = TrainingData.read(data) if isinstance(data, Path) else data
+        self.schema, self.vocabularies, self.splits = self.data.schema, self.data.vocabularies, self.data.splits
         self.semantics = config.semantics(self.schema)
-        train = read_requests(folder / "train.parquet")
-        self.vocabularies = build_vocabularies(self.schema, columns_of(train, self.schema))
-        self.splits = {"train": self._split(train)}
-        self.splits |= {name: self._split(read_requests(folder / f"{name}.parquet")) for name in ("valid", "test")}
-        if len(self.splits["train"].labels) == 0:
-            raise DataError(f"{folder / 'train.parquet'}: expected labelled candidates, got none")
 
     @property
     def candidates(self) -> int:
@@ -69,7 +99,7 @@ class Trainer:
 
     def run(
         self, progress: Progress = lambda done, loss: None, state_file: Path | None = None, resume: bool = False
-    ) -> tuple[Checkpoint, Metrics]:
+    ) -> Trained:
         """Trains, and evaluates the best epoch's model on valid and test.
 
         After each epoch `state_file` takes what `resume` needs to go on from there, to the same weights as without a
@@ -86,11 +116,13 @@ class Trainer:
             self._fit(state, progress, state_file)
         if state.best_weights is not None:
             model.load_state_dict(state.best_weights)
-        metrics = {name: self.evaluate(model, self.splits[name]) for name in ("valid", "test")}
+        probabilities = {name: predict_requests(model, self.splits[name].requests) for name in ("valid", "test")}
+        metrics = {name: self._metrics(self.splits[name], p) for name, p in probabilities.items()}
         facts = {**self._identity(), "epochs": state.epochs, "best_epoch": state.best_epoch, "metrics": metrics}
         if state_file is not None:
             state_file.unlink(missing_ok=True)
-        return Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts), metrics
+        checkpoint = Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts)
+        return Trained(checkpoint, metrics, probabilities)
 
     def _identity(self) -> dict[str, Any]:
         """What two trainings have in common if they end with the same weights; JSON."""
@@ -100,8 +132,7 @@ class Trainer:
     def _optimizer(self, model: DIN) -> Optimizer:
         penalty = None
         if self.config.regularisation == "mba":
-            rows = {name: len(model.embedding.tables[i]) for name, i in model.embedding.table_index.items()}
-            counts = samples_per_row(self.schema, self.splits["train"].requests, rows)
+            counts = self.data.samples_per_row()
             penalty = MiniBatchAware(model.embedding, counts, self.config.penalty_strength)
         return Optimizer(model, self.config, penalty, self.candidates)
 
@@ -116,7 +147,7 @@ class Trainer:
                 done += len(labels)
                 losses.append(float(loss.detach()))
                 progress(done, losses[-1])
-            state.end_epoch(float(np.mean(losses)), self.evaluate(state.model, self.splits["valid"]))
+            state.end_epoch(float(np.mean(losses)), self._evaluate(state.model, self.splits["valid"]))
             if state_file is not None:
                 state.save(state_file)
 
@@ -128,22 +159,31 @@ class Trainer:
             positions, _ = take_ranges(split.requests.offsets["candidate"], chunk)
             yield split.requests.select(chunk), split.labels[positions]
 
-    def evaluate(self, model: DIN, split: Split) -> dict[str, float | None]:
-        """Metrics of one split. Its log loss is taken at the training split's rate of sampled negatives."""
-        sampled, trained = split.facts.get("sampled_negatives"), self.splits["train"].facts.get("sampled_negatives")
-        weight = trained / sampled if sampled and trained else 1.0
-        return evaluate(split.labels.numpy(), predict_requests(model, split.requests), split.groups, weight)
+    def _evaluate(self, model: DIN, split: Split) -> dict[str, float | None]:
+        return self._metrics(split, predict_requests(model, split.requests))
 
-    def _split(self, table: pa.Table) -> Split:
-        requests = prepare(self.schema, self.vocabularies, columns_of(table, self.schema))
-        candidates = requests.lengths("candidate").numpy()
-        groups = groups_of(table, self.schema)
-        return Split(
-            requests=requests,
-            labels=torch.from_numpy(labels_of(table, self.schema, candidates)),
-            groups=None if groups is None else np.repeat(groups, candidates),
-            facts=facts_of(table),
-        )
+    def _metrics(self, split: Split, probabilities: npt.NDArray[np.float32]) -> dict[str, float | None]:
+        weight = negative_weight(self.splits["train"].facts, split.facts)
+        return evaluate(split.labels.numpy(), probabilities, split.groups, weight)
+
+
+def read_split(schema: Schema, vocabularies: Mapping[str, Vocabulary], table: pa.Table) -> Split:
+    """A table of labelled requests, prepared. Raises DataError and InputError for what does not fit the schema."""
+    requests = prepare(schema, vocabularies, columns_of(table, schema))
+    candidates = requests.lengths("candidate").numpy()
+    groups = groups_of(table, schema)
+    return Split(
+        requests=requests,
+        labels=torch.from_numpy(labels_of(table, schema, candidates)),
+        groups=None if groups is None else np.repeat(groups, candidates),
+        facts=facts_of(table),
+    )
+
+
+def negative_weight(trained: Mapping[str, Any], measured: Mapping[str, Any]) -> float:
+    """What a negative counts in log loss and PCOC, where two splits' facts sample negatives at different rates."""
+    rates = [facts.get("sampled_negatives") for facts in (trained, measured)]
+    return rates[0] / rates[1] if rates[0] and rates[1] else 1.0
 
 
 def dense_statistics(schema: Schema, train: Requests) -> dict[str, tuple[float, float]]:

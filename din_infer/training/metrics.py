@@ -13,14 +13,16 @@ Groups = npt.NDArray[np.int64]
 def evaluate(
     labels: Floats, probabilities: Floats, groups: Groups | None, negative_weight: float = 1.0
 ) -> dict[str, float | None]:
-    """`auc`, `gauc` and `log_loss` of N candidates; None where a metric is not defined, as AUC with one class alone.
+    """`auc`, `gauc`, `log_loss` and `pcoc` of N candidates; None where one is not defined, as AUC of one class alone.
 
-    `negative_weight` counts a negative's log loss, for splits that sample negatives at different rates than training.
+    PCOC is the mean prediction divided by the mean label. `negative_weight` is what a negative counts in log loss and
+    PCOC, for splits that sample negatives at other rates than training did.
     """
     return {
         "auc": auc(labels, probabilities),
         "gauc": None if groups is None else gauc(labels, probabilities, groups),
         "log_loss": _log_loss(labels, probabilities, negative_weight),
+        "pcoc": _pcoc(labels, probabilities, negative_weight),
     }
 
 
@@ -48,3 +50,9 @@ def _log_loss(labels: Floats, probabilities: Floats, negative_weight: float) -> 
         return None
     weights = np.where(labels == 1, 1.0, negative_weight)
     return float(log_loss(labels, probabilities.astype(np.float64), sample_weight=weights, labels=[0, 1]))
+
+
+def _pcoc(labels: Floats, probabilities: Floats, negative_weight: float) -> float | None:
+    positives = float(labels.sum())
+    weights = np.where(labels == 1, 1.0, negative_weight)
+    return float(weights @ probabilities.astype(np.float64)) / positives if positives else None

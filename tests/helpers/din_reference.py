@@ -130,11 +130,16 @@ class Case:
             np.float64(self.parameters[f"{prefix}.weights.{last}"]) @ x + self.parameters[f"{prefix}.biases.{last}"]
         )[0]
 
-    def interest(self, history: str, keys: list[Any], query: Any) -> Any:
+    def kept(self, history: str, behaviours: int) -> range:
+        """Which of a history's behaviours the model reads."""
         spec = self.schema.histories[history]
-        if spec.max_length is not None and len(keys) > spec.max_length:
-            tail = (spec.order == "oldest_first") == (spec.keep == "latest")
-            keys = keys[-spec.max_length :] if tail else keys[: spec.max_length]
+        if spec.max_length is None or behaviours <= spec.max_length:
+            return range(behaviours)
+        tail = (spec.order == "oldest_first") == (spec.keep == "latest")
+        return range(behaviours - spec.max_length, behaviours) if tail else range(spec.max_length)
+
+    def weights(self, history: str, keys: list[Any], query: Any) -> Any:
+        """The weight of each of these keys."""
         weights = np.ones(len(keys))
         if self.semantics.pooling == "mean":
             weights /= max(len(keys), 1)
@@ -151,7 +156,26 @@ class Case:
             if unit.normalize == "softmax" and len(keys):
                 weights = np.exp(weights - weights.max())
                 weights /= weights.sum()
+        return weights
+
+    def interest(self, history: str, keys: list[Any], query: Any) -> Any:
+        keys = [keys[t] for t in self.kept(history, len(keys))]
+        weights = self.weights(history, keys, query)
         return sum((w * k for w, k in zip(weights, keys, strict=True)), np.zeros(len(query)))
+
+    def explain(self, columns: dict[str, list[Any]], history: str) -> list[list[list[float]]]:
+        """The weights of `Model.explain`, for one history."""
+        requests = len(next(iter(columns.values())))
+        return [self._explain({name: values[r] for name, values in columns.items()}, history) for r in range(requests)]
+
+    def _explain(self, request: dict[str, Any], history: str) -> list[list[float]]:
+        keys, found = self._keys(request)[history], []
+        read = self.kept(history, len(keys))
+        for own in self._candidates(request):
+            weights = np.zeros(len(keys))
+            weights[list(read)] = self.weights(history, [keys[t] for t in read], self._query(history, own))
+            found.append(weights.tolist())
+        return found
 
     def probabilities(self, columns: dict[str, list[Any]]) -> Any:
         return sigmoid(self.logits(columns))
@@ -160,33 +184,37 @@ class Case:
         requests = len(next(iter(columns.values())))
         return np.array([p for r in range(requests) for p in self._request({k: v[r] for k, v in columns.items()})])
 
-    def _request(self, request: dict[str, Any]) -> list[float]:
-        schema, result = self.schema, []
-        sides = {
-            side: [self.embed(side, f, spec, request[f"{side}.{f}"]) for f, spec in getattr(schema, side).items()]
-            for side in ("user", "context")
-        }
-        keys = {
+    def _keys(self, request: dict[str, Any]) -> dict[str, list[Any]]:
+        return {
             name: [
                 np.concatenate(
                     [self.embed(name, f, s, v) for (f, s), v in zip(h.features.items(), values, strict=True)]
                 )
                 for values in zip(*(request[f"{name}.{f}"] for f in h.features), strict=True)
             ]
-            for name, h in schema.histories.items()
+            for name, h in self.schema.histories.items()
         }
-        for values in zip(*(request[f"candidate.{f}"] for f in schema.candidate), strict=True):
-            own = {
-                f: self.embed("candidate", f, s, v) for (f, s), v in zip(schema.candidate.items(), values, strict=True)
-            }
-            interests = [
-                self.interest(
-                    name,
-                    keys[name],
-                    np.concatenate([own.get(f, np.zeros(schema.width(s))) for f, s in h.features.items()]),
-                )
-                for name, h in schema.histories.items()
-            ]
+
+    def _candidates(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """The embedded features of each candidate."""
+        features = self.schema.candidate
+        return [
+            {f: self.embed("candidate", f, s, v) for (f, s), v in zip(features.items(), values, strict=True)}
+            for values in zip(*(request[f"candidate.{f}"] for f in features), strict=True)
+        ]
+
+    def _query(self, history: str, own: dict[str, Any]) -> Any:
+        features = self.schema.histories[history].features
+        return np.concatenate([own.get(f, np.zeros(self.schema.width(s))) for f, s in features.items()])
+
+    def _request(self, request: dict[str, Any]) -> list[float]:
+        schema, result, keys = self.schema, [], self._keys(request)
+        sides = {
+            side: [self.embed(side, f, spec, request[f"{side}.{f}"]) for f, spec in getattr(schema, side).items()]
+            for side in ("user", "context")
+        }
+        for own in self._candidates(request):
+            interests = [self.interest(name, keys[name], self._query(name, own)) for name in schema.histories]
             x = np.concatenate([*sides["user"], *interests, *own.values(), *sides["context"]])
             result.append(float(self.layers("tower", self.semantics.tower, x)))
         return result

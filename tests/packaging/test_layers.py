@@ -16,9 +16,9 @@ LEVELS = (
     {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet", "threads"},
     {"_core"},
     {"kernels"},
-    {"model", "scoring"},
+    {"model", "scoring", "explanation", "explanation_figure"},
     {"data", "training", "export"},
-    {"bench"},
+    {"bench", "experiment"},
     {"commands", "cli"},
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}

@@ -137,7 +137,7 @@ def test_training_learns_saves_loads_and_exports(tmp_path: Path, activation: str
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
     config = TrainConfig(**{**SMALL, "epochs": 3}, activation=activation, batch_norm=True)  # type: ignore[arg-type]
     trainer = Trainer(tmp_path, config)
-    checkpoint, _ = trainer.run()
+    checkpoint, _, _ = trainer.run()
     save_checkpoint(checkpoint, tmp_path)
     loaded = load_checkpoint(tmp_path)
     test = trainer.splits["test"].requests

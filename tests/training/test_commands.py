@@ -50,7 +50,7 @@ def test_train_writes_a_run(requests: Path, tmp_path: Path) -> None:
     )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert json.loads(out) == metrics
-    assert set(metrics["test"]) == {"auc", "gauc", "log_loss"}
+    assert set(metrics["test"]) == {"auc", "gauc", "log_loss", "pcoc"}
     assert (metrics["calibrated"], metrics["sampled_negatives"]) == (False, 2)
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.semantics.units["history"].hidden == (8, 4)

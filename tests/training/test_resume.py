@@ -47,13 +47,13 @@ def kill_after(candidates: float) -> Any:
 def test_a_resumed_training_ends_with_the_same_weights(folder: Path, regularisation: str) -> None:
     config = TrainConfig(**SHORT, regularisation=regularisation, clip_norm=1.0)  # type: ignore[arg-type]
     state_file = folder / "training.pt"
-    expected, metrics = Trainer(folder, config).run()
+    expected, metrics, _ = Trainer(folder, config).run()
     for share in (0.3, 0.7):  # in the second and in the third epoch
         trainer = Trainer(folder, config)
         with pytest.raises(KilledError):
             trainer.run(kill_after(share * trainer.candidates), state_file, resume=True)
         assert state_file.is_file()
-    got, again = Trainer(folder, config).run(state_file=state_file, resume=True)
+    got, again, _ = Trainer(folder, config).run(state_file=state_file, resume=True)
     assert again == metrics
     assert got.facts == expected.facts
     for name, value in expected.model.state_dict().items():
@@ -85,7 +85,7 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
 def test_the_best_epoch_is_kept(folder: Path) -> None:
     config = TrainConfig(**{**SHORT, "epochs": 30, "patience": 2}, learning_rate=0.1)
     trainer = Trainer(folder, config)
-    checkpoint, metrics = trainer.run()
+    checkpoint, metrics, _ = trainer.run()
     curve = [epoch["valid"]["gauc"] for epoch in checkpoint.facts["epochs"]]
     best = checkpoint.facts["best_epoch"]
     assert len(curve) < 30
@@ -96,7 +96,7 @@ def test_the_best_epoch_is_kept(folder: Path) -> None:
 def test_the_ablation_without_products_trains_and_predicts(folder: Path) -> None:
     config = TrainConfig(**SHORT, interaction="none")
     trainer = Trainer(folder, config)
-    checkpoint, _ = trainer.run()
+    checkpoint, _, _ = trainer.run()
     save_checkpoint(checkpoint, folder)
     columns = columns_of(split_table(2, 60), trainer.schema)
     assert checkpoint.model.file_parameters()["unit.history.weights.0"].shape == (6, 14)

@@ -85,7 +85,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_din_learns_what_a_history_tells(folder: Path, options: dict[str, Any]) -> None:
     trainer = Trainer(folder, TrainConfig(**SMALL, **options))
     done = []
-    checkpoint, metrics = trainer.run(lambda candidates, loss: done.append((candidates, loss)))
+    checkpoint, metrics, _ = trainer.run(lambda candidates, loss: done.append((candidates, loss)))
     assert done[-1][0] == trainer.candidates
     assert done[-1][1] < done[0][1]
     for name in ("auc", "gauc"):
@@ -175,13 +175,20 @@ def test_gauc_weighs_groups_by_impressions() -> None:
     assert gauc(labels, probabilities, groups) == pytest.approx((1.0 * 2 + 0.5 * 3) / 5)
     assert evaluate(labels[5:], probabilities[5:], groups[5:])["gauc"] is None
     assert evaluate(labels[5:], probabilities[5:], None)["auc"] is None
-    assert evaluate(labels[:0], probabilities[:0], groups[:0]) == {"auc": None, "gauc": None, "log_loss": None}
+    assert evaluate(labels[:0], probabilities[:0], groups[:0]) == dict.fromkeys(("auc", "gauc", "log_loss", "pcoc"))
 
 
 def test_log_loss_counts_sampled_negatives_at_their_rate() -> None:
     labels, probabilities = np.array([1, 0, 0, 0, 0], np.float32), np.full(5, 0.2, np.float32)
     got = evaluate(labels, probabilities, None, negative_weight=0.25)["log_loss"]
     assert got == pytest.approx(-(math.log(0.2) + math.log(0.8)) / 2, rel=1e-6)
+
+
+def test_pcoc_is_mean_prediction_over_mean_label() -> None:
+    labels, probabilities = np.array([1, 0, 0, 0, 0], np.float32), np.array([0.5, 0.2, 0.2, 0.2, 0.2], np.float32)
+    assert evaluate(labels, probabilities, None)["pcoc"] == pytest.approx(1.3)
+    assert evaluate(labels, probabilities, None, negative_weight=0.25)["pcoc"] == pytest.approx(0.7)
+    assert evaluate(labels[1:], probabilities[1:], None)["pcoc"] is None
 
 
 def test_options_are_checked() -> None:

@@ -110,4 +110,9 @@ class Scorer {
   std::unique_ptr<State> state_;
 };
 
+// The weights with which a history's behaviours are added up for each candidate, after scale and softmax: request after
+// request, candidate after candidate, one per behaviour in the order given. Behaviours that max_length leaves out have
+// 0; under a base model all others have 1 (sum) or 1 / T (mean). Throws InputError, also for an unknown history.
+std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history);
+
 }  // namespace din_infer

@@ -1,0 +1,113 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "engine/batch.hpp"
+#include "engine/model.hpp"
+
+namespace din_infer {
+namespace {
+
+// Writes the weights of one history's behaviours, request by request.
+class Weigher {
+ public:
+  Weigher(const Model::Parts& parts, size_t history)
+      : parts_(parts), part_(parts.histories[history]), history_(history) {
+    if (part_.unit.has_value()) {
+      folded_.resize(static_cast<size_t>(part_.unit->folded_size()));
+      scratch_.resize(part_.unit->scratch());
+    }
+  }
+
+  // weights [candidates, behaviours given], which are zeros.
+  void Weigh(const CheckedBatch& batch, int64_t request, float* weights) {
+    const GroupColumns& behaviours = batch.histories[history_];
+    const Range given = behaviours.Of(request), kept = Kept(*part_.schema, given);
+    const Range candidates = batch.candidate.Of(request);
+    if (kept.size() == 0) return;
+    if (part_.unit.has_value()) Pack(behaviours, kept);
+    weights += kept.begin - given.begin;
+    for (int64_t c = candidates.begin; c < candidates.end; ++c, weights += given.size()) {
+      if (part_.unit.has_value()) {
+        WeighOne(batch, c, kept.size(), weights);
+      } else {
+        const bool mean = parts_.file.semantics.pooling == Pooling::kMean;
+        std::fill(weights, weights + kept.size(), mean ? 1.0f / static_cast<float>(kept.size()) : 1.0f);
+      }
+    }
+  }
+
+ private:
+  void Pack(const GroupColumns& behaviours, Range kept) {
+    const int64_t dim = part_.keys.width();
+    unknown_.assign(behaviours.columns.size(), 0);
+    float* rows = Reserve(rows_, static_cast<size_t>(kept.size() * dim));
+    for (int64_t t = 0; t < kept.size(); ++t) {
+      part_.keys.Embed(behaviours, kept.begin + t, rows + t * dim, 1, unknown_.data());
+    }
+    PackTiles(rows, dim, kept.size(), dim, Reserve(tiles_, static_cast<size_t>(WholeTiles(kept.size()) * dim)));
+    Reserve(scores_, static_cast<size_t>(WholeTiles(kept.size())));
+  }
+
+  void WeighOne(const CheckedBatch& batch, int64_t candidate, int64_t count, float* weights) {
+    const ActivationUnit& unit = *part_.unit;
+    const int64_t dim = part_.keys.width(), tile = kernels::Kernels().tile;
+    unknown_.assign(batch.candidate.columns.size(), 0);
+    float* embedded = Reserve(rows_, static_cast<size_t>(parts_.candidate.width() + dim));
+    float* query = embedded + parts_.candidate.width();
+    parts_.candidate.Embed(batch.candidate, candidate, embedded, 1, unknown_.data());
+    for (int64_t i = 0; i < dim; ++i) {
+      const int64_t column = part_.query[static_cast<size_t>(i)];
+      query[i] = column < 0 ? 0 : embedded[column];
+    }
+    unit.Fold(query, dim, 1, folded_.data(), scratch_.data());
+    for (int64_t t = 0; t < count; t += tile) {
+      unit.Scores(folded_.data(), tiles_.data() + t * dim, std::min(tile, count - t), scratch_.data(),
+                  scores_.data() + t);
+    }
+    std::copy(scores_.data(), scores_.data() + count, weights);
+    if (unit.softmax()) Softmax(weights, count);
+  }
+
+  static void Softmax(float* weights, int64_t count) {
+    const float most = *std::max_element(weights, weights + count);
+    double sum = 0;
+    for (int64_t t = 0; t < count; ++t) sum += std::exp(static_cast<double>(weights[t]) - most);
+    for (int64_t t = 0; t < count; ++t) {
+      weights[t] = static_cast<float>(std::exp(static_cast<double>(weights[t]) - most) / sum);
+    }
+  }
+
+  const Model::Parts& parts_;
+  const HistoryPart& part_;
+  size_t history_;
+  FloatBuffer rows_, tiles_, folded_, scratch_, scores_;
+  std::vector<int64_t> unknown_;  // counted by nobody: explaining is not scoring
+};
+
+size_t HistoryIndex(const Model::Parts& parts, const std::string& name) {
+  std::string known;
+  for (size_t h = 0; h < parts.histories.size(); ++h) {
+    if (parts.histories[h].schema->name == name) return h;
+    known += (h == 0 ? "" : " | ") + parts.histories[h].schema->name;
+  }
+  throw InputError("history: expected " + (known.empty() ? "a model with histories" : known) + ", got " + name);
+}
+
+}  // namespace
+
+std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history) {
+  const Model::Parts& parts = model.parts();
+  const CheckedBatch checked = CheckBatch(parts.file.schema, batch);
+  const size_t index = HistoryIndex(parts, history);
+  const auto size = [&](int64_t r) { return checked.candidate.Of(r).size() * checked.histories[index].Of(r).size(); };
+  int64_t total = 0;
+  for (int64_t r = 0; r < checked.requests; ++r) total += size(r);
+  std::vector<float> weights(static_cast<size_t>(total));
+  Weigher weigher(parts, index);
+  float* out = weights.data();
+  for (int64_t r = 0; r < checked.requests; out += size(r), ++r) weigher.Weigh(checked, r, out);
+  return weights;
+}
+
+}  // namespace din_infer

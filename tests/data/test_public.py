@@ -1,0 +1,200 @@
+"""MovieLens, Taobao and RecBole files, made up in the formats that their owners publish."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from din_infer.commands import data
+from din_infer.data.requests import read_schema
+from din_infer.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+RNG = np.random.default_rng(0)
+RATINGS = sorted(
+    {
+        (int(u), int(i)): (int(RNG.integers(1, 11)) / 2, 1000 + int(t)) for u, i, t in RNG.integers(0, 40, (400, 3))
+    }.items()
+)
+
+
+def run(*arguments: str | Path | int) -> Any:
+    app = typer.Typer()
+    data.register(app)
+    result = CliRunner().invoke(app, ["data", *(str(a) for a in arguments), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def requests(folder: Path, split: str | None = None) -> list[dict[str, Any]]:
+    frames = [pl.read_parquet(folder / f"{name}.parquet") for name in SPLITS if split in (None, name)]
+    return pl.concat(frames).to_dicts()
+
+
+def genres(item: int) -> list[str]:
+    return [] if item % 7 == 0 else ["Drama", "War"][: 1 + item % 2]
+
+
+@pytest.fixture
+def movielens(tmp_path: Path) -> Path:
+    rows = [f"{user},{item},{rating},{time}" for (user, item), (rating, time) in RATINGS]
+    (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows]))
+    names = [f'{i},"Title, The ""{i}""",{"|".join(genres(i)) or "(no genres listed)"}' for i in range(40)]
+    (tmp_path / "movies.csv").write_text("\n".join(["movieId,title,genres", *names]))
+    return tmp_path
+
+
+def check_history(request: dict[str, Any]) -> None:
+    user, time = request["user_id"], request["timestamp"]
+    seen = sorted((t, i) for (u, i), (rating, t) in RATINGS if u == user and t < time and rating >= 4)
+    assert request["history.item_id"] == [i for _, i in seen][-50:]
+
+
+def test_movielens_ratings(movielens: Path) -> None:
+    summary = run("movielens", movielens, "--out", movielens / "out", "--protocol", "rating")
+    found = requests(movielens / "out")
+    assert [s["dataset"] for s in summary["splits"]] == ["MovieLens"] * 3
+    pairs = {}
+    for request in found:
+        check_history(request)
+        pairs |= {
+            (request["user_id"], i): label
+            for i, label in zip(request["candidate.item_id"], request["label"], strict=True)
+        }
+        assert request["candidate.genre"] == [genres(i) for i in request["candidate.item_id"]]
+        assert request["history.genre"] == [genres(i) for i in request["history.item_id"]]
+    assert pairs == {pair: int(rating >= 4) for pair, (rating, _) in RATINGS}
+
+
+def test_movielens_next_item(movielens: Path) -> None:
+    run("movielens", movielens, "--out", movielens / "out", "--negatives", 2, "--liked", 4)
+    liked = {pair for pair, (rating, _) in RATINGS if rating >= 4}
+    found = set()
+    for request in requests(movielens / "out"):
+        check_history(request)
+        assert len(request["label"]) == 3 * sum(request["label"])
+        for item, label in zip(request["candidate.item_id"], request["label"], strict=True):
+            assert ((request["user_id"], item) in liked) == bool(label)
+            found |= {(request["user_id"], item)} if label else set()
+    assert found == liked
+    assert max(r["timestamp"] for r in requests(movielens / "out", "train")) < min(
+        r["timestamp"] for r in requests(movielens / "out", "valid")
+    )
+
+
+def test_taobao(tmp_path: Path) -> None:
+    kinds = ("pv", "buy", "cart", "fav")
+    rows = {
+        (int(u), int(i), int(i) % 5, kinds[k], 1511539200 + int(t))
+        for u, i, k, t in RNG.integers([0, 100, 0, 0], [9, 140, 4, 500], (600, 4))
+    }
+    (tmp_path / "UserBehavior.csv").write_text("\n".join(",".join(map(str, row)) for row in sorted(rows)))
+    summary = run("taobao", tmp_path, "--out", tmp_path / "out", "--target", "buy", "--negatives", 3)
+    assert summary["splits"][0]["sampled_negatives"] == 3
+    found = requests(tmp_path / "out")
+    for request in found:
+        seen = sorted((t, i, c, k) for u, i, c, k, t in rows if u == request["user_id"] and t < request["timestamp"])
+        assert request["history.item_id"] == [i for _, i, _, _ in seen]
+        assert sorted(request["history.behaviour"]) == sorted(k for _, _, _, k in seen)
+        assert request["history.category"] == [i % 5 for i in request["history.item_id"]]
+    positives = {
+        (r["user_id"], i, r["timestamp"])
+        for r in found
+        for i, y in zip(r["candidate.item_id"], r["label"], strict=True)
+        if y
+    }
+    assert positives == {(u, i, t) for u, i, _, kind, t in rows if kind == "buy"}
+    schema = read_schema(tmp_path / "out")
+    assert set(schema.histories["history"].features) == {"item_id", "category", "behaviour"}
+    assert set(schema.candidate) == {"item_id", "category"}
+    with pytest.raises(DataError, match=r"target: expected pv \| buy"):
+        run("taobao", tmp_path, "--out", tmp_path / "out", "--target", "click")
+    (tmp_path / "UserBehavior.csv").write_text("1,2,3,pv,1511544070\n1,2,3,pv,yesterday\n")
+    with pytest.raises(DataError, match=r"UserBehavior\.csv, line 2: expected a whole number in 'timestamp', got 'yes"):
+        run("taobao", tmp_path, "--out", tmp_path / "out")
+
+
+def write_atomic(folder: Path, header: str, label: bool) -> None:
+    rows = [
+        f"u{user}\t{item}\t{int(rating >= 3) if label else rating}\t{time}.0"
+        for (user, item), (rating, time) in RATINGS
+    ]
+    (folder / "set.inter").write_text("\n".join([header, *rows]))
+    items = [f'{i}\t"Title {i}\t{" ".join(genres(i))}\t{i / 4}' for i in range(40)]
+    names = "item_id:token\ttitle:token_seq\tgenre:token_seq\tprice:float"
+    (folder / "set.item").write_text("\n".join([names, *items]))
+    users = [f"u{u}\t{'' if u == 3 else 'F' if u % 2 else 'M'}" for u in range(40)]
+    (folder / "set.user").write_text("\n".join(["user_id:token\tgender:token", *users]))
+
+
+FEATURES = ("--item-feature", "genre", "--item-feature", "price", "--user-feature", "gender")
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_recbole(tmp_path: Path, label: bool) -> None:
+    name = "label:float" if label else "rating:float"
+    write_atomic(tmp_path, f"user_id:token\titem_id:token\t{name}\ttimestamp:float", label)
+    run("recbole", tmp_path, "--out", tmp_path / "out", "--protocol", "rating", *FEATURES)
+    from_label = 3 if label else 4
+    found = requests(tmp_path / "out")
+    assert sum(len(r["label"]) for r in found) == len(RATINGS)
+    for request in found:
+        user = int(request["user_id"][1:])
+        assert request["user.gender"] == ("" if user == 3 else "F" if user % 2 else "M")
+        for item, y, genre, price in zip(
+            *(request[c] for c in ("candidate.item_id", "label", "candidate.genre", "candidate.price")), strict=True
+        ):
+            assert y == (dict(RATINGS)[user, item][0] >= from_label)
+            assert (genre, price) == (genres(item), item / 4)
+        liked = [
+            (t, i) for (u, i), (rating, t) in RATINGS if u == user and rating >= from_label and t < request["timestamp"]
+        ]
+        assert request["history.item_id"] == [i for _, i in sorted(liked)]
+
+
+def test_recbole_without_ratings(tmp_path: Path) -> None:
+    rows = [f"{u}\t{i}\t{t}" for (u, i), (_, t) in RATINGS]
+    (tmp_path / "set.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]))
+    run("recbole", tmp_path, "--out", tmp_path / "out", "--negatives", 1)
+    found = requests(tmp_path / "out")
+    assert sum(sum(r["label"]) for r in found) == len(RATINGS)
+    assert sum(len(r["label"]) for r in found) == 2 * len(RATINGS)
+
+
+def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
+    write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
+    with pytest.raises(DataError, match=r"set\.item: expected a column 'colour', got item_id, title, genre, price"):
+        run("recbole", tmp_path, "--out", tmp_path / "out", "--item-feature", "colour")
+    items = tmp_path / "set.item"
+    whole = items.read_text()
+    items.write_text("\n".join(whole.splitlines()[:-1]))
+    with pytest.raises(DataError, match=r"expected every item_id of the interactions, got none for 39"):
+        run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    items.write_text(whole + "\n" + whole.splitlines()[-1])
+    with pytest.raises(DataError, match=r"expected each item_id once, got 39 again"):
+        run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    (tmp_path / "other.inter").write_text("")
+    with pytest.raises(DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter"):
+        run("recbole", tmp_path, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "page"),
+    [
+        ("movielens", "ratings.csv", "grouplens.org/datasets/movielens"),
+        ("taobao", "UserBehavior.csv", "tianchi.aliyun.com/dataset/649"),
+        ("amazon", "reviews_Electronics_5.json", "jmcauley/datasets/amazon"),
+        ("recbole", "NAME.inter", "recbole.io/dataset_list"),
+    ],
+)
+def test_absent_archives_are_told_where_to_go(tmp_path: Path, command: str, file: str, page: str) -> None:
+    for folder, got in ((tmp_path, "got none"), (tmp_path / "absent", "got no such folder")):
+        with pytest.raises(DataError, match=rf"(?s){file}.*{got}.*{page}"):
+            run(command, folder, "--out", tmp_path / "out")
