@@ -47,9 +47,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Labelled candidates a mini-batch. [default: 512]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's at the start. [default: 0.005]")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of all gradients. [default: none]")] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="Share of the tower's inputs left out. [default: 0.3; base: 0]")
-    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="Share of the tower's inputs left out. [default: 0]")] = None,
     regularisation: Annotated[
         str | None, typer.Option(help="Of the embeddings: mba (mini-batch aware) | l2 | none. [default: mba]")
     ] = None,

@@ -22,7 +22,6 @@ from din_infer.errors import SchemaError
 from din_infer.schema import Schema
 from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
 
-DROPOUT = {"din": 0.3, "base": 0.0}  # each model's best; the base model's sum does not bear any
 STRENGTH = {"mba": 1.0, "l2": 1e-4, "none": 0.0}
 
 Activation = Literal["sigmoid", "relu", "prelu", "tanh", "dice", "bisigmoid"]
@@ -47,7 +46,7 @@ class TrainConfig(BaseModel):
     | batch_size      | 512      | labelled candidates in a mini-batch; requests are not cut                       |
     | learning_rate   | 5e-3     | Adam's at the start; it falls linearly to 0                                     |
     | clip_norm       | absent   | largest Euclidean norm of all gradients together                                |
-    | dropout         | 0.3, 0   | share of the tower's inputs left out; 0.3 for `din`, 0 for `base`               |
+    | dropout         | 0        | share of the tower's inputs left out                                            |
     | regularisation  | mba      | of the embeddings: `mba` (mini-batch aware), `l2` or `none`                     |
     | penalty_strength| 1, 1e-4  | its lambda; 1 for `mba`, 1e-4 for `l2`                                          |
     | seed            | 0        | of initial weights and of the order of the requests                             |
@@ -69,18 +68,16 @@ class TrainConfig(BaseModel):
     batch_size: PositiveInt = 512
     learning_rate: PositiveFloat = 5e-3
     clip_norm: PositiveFloat | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = DROPOUT["din"]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     regularisation: Literal["mba", "l2", "none"] = "mba"
     penalty_strength: NonNegativeFloat = STRENGTH["mba"]
     seed: NonNegativeInt = 0
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_that_depend(cls, options: dict[str, Any]) -> dict[str, Any]:
-        dropout = DROPOUT.get(cast(str, options.get("model", "din")))
+    def _strength_of_the_kind(cls, options: dict[str, Any]) -> dict[str, Any]:
         strength = STRENGTH.get(cast(str, options.get("regularisation", "mba")))
-        filled = {name: v for name, v in (("dropout", dropout), ("penalty_strength", strength)) if v is not None}
-        return {**filled, **options}
+        return options if strength is None else {"penalty_strength": strength, **options}
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> TrainConfig:

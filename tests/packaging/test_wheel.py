@@ -48,12 +48,13 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = [n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n]
     expected = {"din_infer" / p.relative_to(ROOT / "din_infer") for p in (ROOT / "din_infer").rglob("*.py*")}
+    expected |= {"din_infer" / p.relative_to(ROOT / "din_infer") for p in (ROOT / "din_infer").rglob("*.jinja")}
     for part in ("kernels", "export"):
         expected |= {"din_infer" / p.relative_to(ROOT) for p in (ROOT / part).rglob("*.py*")}
     expected = {p for p in expected if "__pycache__" not in p.parts}
     missing = {str(p) for p in expected} - set(names)
     assert not missing
-    binaries = [n for n in names if Path(n).suffix not in (".py", ".pyi", ".typed", ".md")]
+    binaries = [n for n in names if Path(n).suffix not in (".py", ".pyi", ".typed", ".md", ".jinja")]
     assert sum(n.startswith("din_infer/_core.") for n in binaries) == 1, binaries
     libraries = {Path(n).name.partition(".")[0] for n in binaries if not n.startswith("din_infer/_core.")}
     assert libraries <= {"libtbb", "libhwy"}, binaries

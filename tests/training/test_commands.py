@@ -71,10 +71,11 @@ def test_regularisation_and_what_depends_on_it(requests: Path, tmp_path: Path) -
     arguments = ("--regularisation", "l2", "--epochs", "1", "--clip-norm", "5", "--resume")
     run("train", requests, "--out", tmp_path / "l2", *arguments)
     config = load_checkpoint(tmp_path / "l2").facts["config"]
-    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("l2", 1e-4, 0.3)
-    run("train", requests, "--out", tmp_path / "mba", "--model", "base", "--lambda", "0.5", "--epochs", "1")
+    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("l2", 1e-4, 0.0)
+    arguments = ("--model", "base", "--lambda", "0.5", "--dropout", "0.2", "--epochs", "1")
+    run("train", requests, "--out", tmp_path / "mba", *arguments)
     config = load_checkpoint(tmp_path / "mba").facts["config"]
-    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("mba", 0.5, 0.0)
+    assert (config["regularisation"], config["penalty_strength"], config["dropout"]) == ("mba", 0.5, 0.2)
     assert not (tmp_path / "mba" / "training.pt").exists()
 
 
