@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from din_infer.errors import InputError
+from din_infer.extras import require
 from din_infer.kernels.activation import native, reference
 from din_infer.kernels.activation.arguments import Arguments, check
 from din_infer.kernels.activation.params import ActivationUnitParams
@@ -13,10 +15,11 @@ from din_infer.threads import resolve_threads
 
 __all__ = ["BACKENDS", "ActivationUnitParams", "activation_unit"]
 
-BACKENDS: dict[str, Callable[[Arguments, ActivationUnitParams, int], None]] = {
+ON_HOST: dict[str, Callable[[Arguments, ActivationUnitParams, int], None]] = {
     "native": native.run,
     "reference": reference.run,
 }
+BACKENDS = (*ON_HOST, "triton")
 
 
 def activation_unit(
@@ -36,15 +39,32 @@ def activation_unit(
     - `keys` float32 [K, D], `key_offsets` int64 [B + 1]: the behaviours of all requests, one request after another;
     - `queries` float32 [Q, D], `query_offsets` int64 [B + 1]: their candidates;
     - `counts` int64 [K], at least 1: how often each key occurs, where equal behaviours were merged;
-    - `backend`: `native`, `reference` (NumPy in float64, slow), or `auto`, the fastest that is there: `native`;
+    - `backend`: `native`, `reference` (NumPy in float64, slow), `triton` (CUDA devices), or `auto`: `triton` where
+      `queries` is a tensor on a CUDA device, `native` elsewhere;
     - `threads`: None takes what affinity and cgroup quota leave; results do not depend on it;
     - `out` float32 [Q, D], row-major: written and returned.
 
-    Returns float32 [Q, D]: NumPy, or a torch tensor where `queries` is one. A request without keys gives zeros. NaN
-    in a query stays in its row, in a key among the rows of its request. Raises InputError for wrong dtypes and shapes.
+    `triton` takes float16 and bfloat16 too, adds up in float32, and rounds float32 products to TF32 where
+    torch.set_float32_matmul_precision allows that. Returns float32 [Q, D]: NumPy, or a torch tensor on the device of
+    `queries` where that is one. A request without keys gives zeros. NaN in a query stays in its row, in a key among
+    the rows of its request. Raises InputError for wrong dtypes and shapes and where there is no CUDA device for
+    `triton`, MissingExtraError where torch or triton is not installed.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise InputError(f"backend: expected auto, {', '.join(BACKENDS)}, got {backend!r}")
+    count = resolve_threads(threads)
+    if backend == "triton" or (backend == "auto" and _on_cuda(queries)):
+        return _triton().run(keys, key_offsets, queries, query_offsets, params, counts, out)
     arguments = check(keys, key_offsets, queries, query_offsets, params, counts, out)
-    BACKENDS["native" if backend == "auto" else backend](arguments, params, resolve_threads(threads))
+    ON_HOST["native" if backend == "auto" else backend](arguments, params, count)
     return arguments.result
+
+
+def _on_cuda(array: Any) -> bool:
+    return getattr(getattr(array, "device", None), "type", None) == "cuda"
+
+
+def _triton() -> ModuleType:
+    require("torch", "cuda")
+    require("triton", "cuda")
+    return require("din_infer.kernels.activation.triton_backend", "cuda")

@@ -35,8 +35,7 @@ def read_only(array):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"backend": "cuda"}, "backend: expected auto, native, reference, got 'cuda'"),
-        ({"backend": "triton"}, "backend: expected auto, native, reference, got 'triton'"),
+        ({"backend": "cuda"}, "backend: expected auto, native, reference, triton, got 'cuda'"),
         ({"keys": np.zeros((4, 3))}, r"keys: expected float32 \[n, 3\], got an array of float64 and shape \(4, 3\)"),
         ({"keys": np.zeros((4, 2), np.float32)}, r"keys: expected float32 \[n, 3\], got an array of float32 and shape"),
         ({"keys": np.zeros(12, np.float32)}, r"keys: expected float32 \[n, 3\]"),

@@ -9,10 +9,10 @@ import os
 
 import numpy as np
 import pytest
+from unit_accuracy import worst_error
 
 from din_infer import _core
 from din_infer.kernels import ActivationUnitParams, activation_unit
-from din_infer.kernels.activation import reference
 
 GUARD = 37  # floats around an array; odd, so that its rows start off every vector boundary
 
@@ -30,40 +30,12 @@ def guarded(array):
     return view, buffer
 
 
-def naive_weights(keys, query, params, order=None):
-    """`reference.weights` in float32; `order`, a random generator, has each layer add its terms up in another order."""
-    if order is None:
-        return reference.weights(keys, query, params, np.float32)
-    x = reference.unit_input(keys, query, params.interaction)
-    for i, (weight, bias) in enumerate(zip(params.weights, params.biases, strict=True)):
-        terms = order.permutation(x.shape[1])
-        x = x[:, terms] @ weight.T[terms] + bias
-        if i < len(params.activation_params):
-            x = reference.activate(x, params.activation, params.activation_params[i])
-    return x[:, 0] if params.scale is None else x[:, 0] * np.float32(params.scale)
-
-
 def check_accuracy(params, keys, queries, counts, orders=(None,)):
-    """Each error is within 4 times that of the formulas in float32, or 16 units of 2^-24 of what is added up.
-
-    What is added up is sum_t c_t (|s_t| + 1) |k_t|, with the softmax's weights in it where there is one. The formulas'
-    error is the largest over `orders`.
-    """
     poisoned = np.full_like(queries, np.nan)
     out = activation_unit(
         guarded(keys)[0], [0, len(keys)], guarded(queries)[0], [0, len(queries)], params, counts=counts, out=poisoned
     )
-    times = np.ones(len(keys)) if counts is None else counts.astype(float)
-    for row, query in zip(out, queries, strict=True):
-        scores = reference.weights(keys, query, params)
-        expected = reference.pool(keys, scores, params, times)
-        naive = [reference.pool(keys, naive_weights(keys, query, params, order), params, times) for order in orders]
-        share = times * np.exp(scores - scores.max()) if params.normalize == "softmax" and len(keys) else times
-        share = share / share.sum() if params.normalize == "softmax" and len(keys) else share
-        summed = (share * (np.abs(scores) + 1)) @ np.abs(keys.astype(float))
-        bound = np.maximum(4 * np.abs(naive - expected).max(), 16 * 2.0**-24 * summed)
-        error = np.abs(row - expected)
-        assert (error <= bound).all(), f"error / bound {np.nanmax(error / np.maximum(bound, 1e-300))}"
+    assert worst_error(out, keys, queries, params, counts, orders) <= 1
 
 
 def test_accuracy(random_params, pairwise_case):

@@ -1,0 +1,77 @@
+"""How the Triton kernels cut their work for each kind of GPU: widths into chunks, keys into tiles. Needs no triton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHUNK_KEYS = 512  # keys of one item; fixed, so that sums do not depend on how many queries or requests a call has
+POOL_CAP = 128  # widest chunk of D in the pooled sums
+GRAIN = 16  # the least width of a tensor-core operand; all widths are padded to its multiples
+FOLD_BYTES = 2**28  # of A(q) at a time; more queries take turns
+
+PRECISIONS = ("tf32x3", "tf32", "ieee")  # of products of float32
+
+
+@dataclass(frozen=True)
+class Config:
+    """One way to run a kernel.
+
+    - `block`: keys in a tile; `warps`: of one program; `cap`: widest chunk of D and of the hidden layers;
+    - `reload`: weights are read from the cache for each tile, where registers have no room for them;
+    - `stream`: keys are read chunk by chunk in a loop, for the same reason;
+    - `key_cap`: widest chunk of D where that is not `cap`.
+    """
+
+    block: int
+    warps: int
+    cap: int
+    reload: bool = False
+    stream: bool = False
+    key_cap: int | None = None
+
+    def key_chunks(self, dim: int) -> tuple[int, ...]:
+        """D as the first layer's product takes it."""
+        return powers_of_two(dim, self.key_cap or self.cap)
+
+    def unit_chunks(self, hidden: list[int]) -> tuple[tuple[int, ...], ...]:
+        """The same for each hidden layer's width."""
+        return tuple(powers_of_two(width, self.cap) for width in hidden)
+
+
+def powers_of_two(width: int, cap: int) -> tuple[int, ...]:
+    """Powers of two that add up to `width` rounded up to the GRAIN, widest first: 80 is 64 + 16, or 16 five times."""
+    left, chunks, size = padded(width), [], cap
+    while left:
+        if left >= size:
+            chunks.append(size)
+            left -= size
+        else:
+            size //= 2
+    return tuple(chunks)
+
+
+def padded(width: int) -> int:
+    return -(-width // GRAIN) * GRAIN
+
+
+def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, capability: int) -> Config:
+    """How to run the forward kernel on keys of `itemsize` bytes, on compute capability `capability` and above.
+
+    Chosen by compiling for sm_80 and sm_90 at D = 64 and 128, H = (80, 40), and taking the largest tile that keeps all
+    in registers: tests/kernels/test_triton_compiled.py. Nothing was timed on a GPU yet.
+    """
+    wide = dim > 64 or max(hidden, default=0) > 128
+    hopper = capability >= 90
+    if itemsize == 4 and precision == "tf32x3":
+        if wide or not hopper:
+            return Config(block=32, warps=4, cap=32, reload=True, stream=True, key_cap=16)
+        return Config(block=64, warps=8, cap=16, reload=True)
+    if hopper:
+        return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)
+    return Config(32, 4, cap=64)
+
+
+def choices() -> list[tuple[int, int, str, int]]:
+    """D, bytes of a key's number, precision and compute capability for which `forward_config` is checked."""
+    kinds = ((4, "tf32x3"), (4, "tf32"), (2, "tf32"))
+    return [(dim, size, precision, arch) for arch in (80, 90) for size, precision in kinds for dim in (64, 128)]

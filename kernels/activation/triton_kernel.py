@@ -1,0 +1,343 @@
+"""The activation unit on a GPU, device code of the forward pass: README.md in this folder has its maths.
+
+One program takes one *item*, a query and at most `CHUNK_KEYS` of its keys, and goes over them in tiles of BLOCK keys:
+all layers, the softmax and the pooling in one pass. Widths that are no power of two are cut into powers of two, 80 into
+64 + 16, so that neither multiplications nor registers go to padding; a row of activations is a tuple of such chunks.
+
+Layouts: `a` [Q, D', H1'] is A(q), `b` [Q, H1'] fp32; `weights` holds W_2 .. W_L as [in', out'], one after another;
+`vectors` fp32 holds four rows [H'] per hidden layer (bias, alpha, mean, 1 / sqrt(var + eps)), then w [H_L'] and its
+bias. A prime marks a width padded to its chunks; padding is zeros, and keys alone are not padded.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+ROWS = tl.constexpr(4)  # of `vectors`, for each hidden layer
+
+
+@triton.constexpr_function
+def total(chunks):
+    """Width of some chunks: where chunk i starts is total(chunks[:i])."""
+    return sum(chunks)
+
+
+@triton.constexpr_function
+def chunk_start(chunks, i):
+    return sum(chunks[:i])
+
+
+@triton.constexpr_function
+def weights_start(units, layer):
+    """Where W_layer, layer >= 1 counted from 0, starts in `weights`."""
+    return sum(sum(units[i - 1]) * sum(units[i]) for i in range(1, layer))
+
+
+@triton.constexpr_function
+def vectors_start(units, layer):
+    """Where the rows of a hidden layer start in `vectors`; of layer L: where w does."""
+    return 4 * sum(sum(units[i]) for i in range(layer))
+
+
+@triton.jit
+def load_keys(keys, rows, valid, D: tl.constexpr, DIMS: tl.constexpr):
+    """Keys [BLOCK, D] in chunks, zeros where not valid."""
+    chunks = ()
+    for i in tl.static_range(len(DIMS)):
+        columns = chunk_start(DIMS, i) + tl.arange(0, DIMS[i])
+        if total(DIMS) == D:
+            mask = valid[:, None]
+        else:
+            mask = valid[:, None] & (columns < D)[None, :]
+        chunks = chunks + (tl.load(keys + rows[:, None] * D + columns[None, :], mask=mask, other=0.0),)
+    return chunks
+
+
+@triton.jit
+def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.constexpr):
+    """x [BLOCK, IN] in chunks -> x @ matrix + bias [BLOCK, OUT] in chunks, fp32."""
+    out = ()
+    for o in tl.static_range(len(OUT)):
+        columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
+        acc = tl.zeros([x[0].shape[0], OUT[o]], tl.float32) + tl.load(bias + columns)[None, :]
+        for i in tl.static_range(len(IN)):
+            rows = chunk_start(IN, i) + tl.arange(0, IN[i])
+            block = tl.load(matrix + rows[:, None] * total(OUT) + columns[None, :])
+            acc = tl.dot(x[i], block, acc, input_precision=PRECISION)
+        out = out + (acc,)
+    return out
+
+
+@triton.jit
+def affine_of_keys(
+    keys, rows, valid, matrix, bias, D: tl.constexpr, DIMS: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """`affine` of keys that are read chunk by chunk in a loop, so that few of them are in registers at a time."""
+    STEP: tl.constexpr = DIMS[len(DIMS) - 1]  # the narrowest, which divides the others
+    lane = tl.arange(0, STEP)
+    out = ()
+    for o in tl.static_range(len(OUT)):
+        columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
+        acc = tl.zeros([rows.shape[0], OUT[o]], tl.float32) + tl.load(bias + columns)[None, :]
+        for start in range(0, total(DIMS), STEP):
+            mask = valid[:, None] & (start + lane < D)[None, :]
+            x = tl.load(keys + rows[:, None] * D + (start + lane)[None, :], mask=mask, other=0.0)
+            block = tl.load(matrix + (start + lane)[:, None] * total(OUT) + columns[None, :])
+            acc = tl.dot(x, block, acc, input_precision=PRECISION)
+        out = out + (acc,)
+    return out
+
+
+@triton.jit
+def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
+    """phi(z) for a chunk [BLOCK, C] whose layer is H wide; `vectors` points at the chunk's biases."""
+    units = tl.arange(0, z.shape[1])
+    if ACTIVATION == "sigmoid":
+        out = tl.sigmoid(z)
+    elif ACTIVATION == "relu":
+        out = tl.where(z < 0, 0.0, z)  # NaN stays NaN
+    elif ACTIVATION == "tanh":
+        out = 2 * tl.sigmoid(2 * z) - 1
+    elif ACTIVATION == "bisigmoid":
+        out = 2 * tl.sigmoid(z) - 1
+    else:
+        alpha = tl.load(vectors + H + units)[None, :]
+        if ACTIVATION == "prelu":
+            out = tl.where(z > 0, z, alpha * z)
+        else:
+            p = dice_share(z, vectors, H)
+            out = p * z + (1 - p) * alpha * z
+    return out
+
+
+@triton.jit
+def dice_share(z, vectors, H: tl.constexpr):
+    """Dice's p = sigmoid((z - mean) / sqrt(var + eps))."""
+    units = tl.arange(0, z.shape[1])
+    mean = tl.load(vectors + 2 * H + units)[None, :]
+    inverse_std = tl.load(vectors + 3 * H + units)[None, :]
+    return tl.sigmoid((z - mean) * inverse_std)
+
+
+@triton.jit
+def hidden_layer(z, vectors, dtype: tl.constexpr, CHUNKS: tl.constexpr, ACTIVATION: tl.constexpr):
+    """phi(z) in chunks, in `dtype`, as the next product reads it."""
+    h = ()
+    for o in tl.static_range(len(CHUNKS)):
+        h = h + (activate(z[o], vectors + chunk_start(CHUNKS, o), total(CHUNKS), ACTIVATION).to(dtype),)
+    return h
+
+
+@triton.jit
+def output(h, w, CHUNKS: tl.constexpr):
+    """w . h + b [BLOCK] for h in chunks; the bias follows w."""
+    s = tl.zeros([h[0].shape[0]], tl.float32) + tl.load(w + total(CHUNKS))
+    for o in tl.static_range(len(CHUNKS)):
+        row = tl.load(w + chunk_start(CHUNKS, o) + tl.arange(0, CHUNKS[o]))
+        s += tl.sum(h[o].to(tl.float32) * row.to(tl.float32)[None, :], 1)
+    return s
+
+
+@triton.jit
+def scores(
+    keys,
+    rows,
+    valid,
+    a,
+    b,
+    weights,
+    vectors,
+    D: tl.constexpr,
+    DIMS: tl.constexpr,
+    UNITS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    STREAM: tl.constexpr,
+):
+    """The unit's outputs [BLOCK] for some keys; `a` and `b` are the query's. Without hidden layers A(q) is [D', 1]."""
+    if len(UNITS) == 0:
+        k = load_keys(keys, rows, valid, D, DIMS)
+        s = tl.zeros([rows.shape[0]], tl.float32) + tl.load(b)
+        for i in tl.static_range(len(DIMS)):
+            row = tl.load(a + chunk_start(DIMS, i) + tl.arange(0, DIMS[i])).to(tl.float32)
+            s += tl.sum(k[i].to(tl.float32) * row[None, :], 1)
+    else:
+        dtype: tl.constexpr = keys.dtype.element_ty
+        if STREAM:
+            z = affine_of_keys(keys, rows, valid, a, b, D, DIMS, UNITS[0], PRECISION)
+        else:
+            z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION)
+        for layer in tl.static_range(1, len(UNITS)):
+            h = hidden_layer(z, vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
+            matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
+            z = affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION)
+        last: tl.constexpr = len(UNITS) - 1
+        h = hidden_layer(z, vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
+        s = output(h, vectors + vectors_start(UNITS, last + 1), UNITS[last])
+    return s
+
+
+@triton.jit
+def finite_or_zero(m):
+    """m, or 0 where it is -inf: what to take from scores, of which none is left at -inf, before an exponential."""
+    return tl.where(m == float("-inf"), 0.0, m)
+
+
+@triton.jit
+def one_for_zero(x):
+    """A divisor of what is zero where there are no keys."""
+    return tl.where(x == 0, 1.0, x)
+
+
+@triton.jit
+def reload_offset(first, RELOAD: tl.constexpr):
+    """0, which the compiler cannot know where RELOAD: what is read there is then read for each tile anew."""
+    return tl.multiple_of(first >> 62, 16) if RELOAD else 0
+
+
+@triton.jit
+def forward_kernel(
+    keys,
+    counts,
+    a,
+    b,
+    weights,
+    vectors,
+    item_query,
+    item_start,
+    item_stop,
+    out,
+    maxima,
+    sums,
+    scale,
+    D: tl.constexpr,
+    DIMS: tl.constexpr,
+    POOL: tl.constexpr,
+    UNITS: tl.constexpr,
+    H1: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    COUNTED: tl.constexpr,
+    PARTIAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
+    RELOAD: tl.constexpr,
+    STREAM: tl.constexpr,
+):
+    """Pools one item. `out` [items, D], and under a softmax the item's `maxima` and `sums` of exponentials, [items].
+
+    POOL: chunks of D for the sums, wide ones: each thread keeps its columns of each chunk.
+    PARTIAL: `combine_kernel` adds the items of a query up. Otherwise each query has one item, in the queries' order.
+    """
+    item = tl.program_id(0).to(tl.int64)
+    query, start, stop = tl.load(item_query + item), tl.load(item_start + item), tl.load(item_stop + item)
+    a, b = a + query * total(DIMS) * H1, b + query * H1
+    lane = tl.arange(0, BLOCK)
+    pooled = ()
+    for i in tl.static_range(len(POOL)):
+        pooled = pooled + (tl.zeros([POOL[i]], tl.float32),)
+    top, sum_exp = tl.full([1], float("-inf"), tl.float32), tl.zeros([1], tl.float32)
+    for first in range(start, stop, BLOCK):
+        rows = first + lane
+        valid = rows < stop
+        behind, near = reload_offset(first, RELOAD), reload_offset(first, True)
+        matrix, behind_weights = a + behind, weights + behind
+        w = scale * scores(
+            keys,
+            rows,
+            valid,
+            matrix,
+            b + near,
+            behind_weights,
+            vectors + near,
+            D,
+            DIMS,
+            UNITS,
+            ACTIVATION,
+            PRECISION,
+            STREAM,
+        )
+        count = tl.load(counts + rows, mask=valid, other=0).to(tl.float32) if COUNTED else valid.to(tl.float32)
+        if SOFTMAX:
+            w = tl.where(valid, w, float("-inf"))
+            larger = tl.maximum(top, tl.max(w, 0))
+            base = finite_or_zero(larger)
+            shrink = tl.exp(top - base)
+            w = tl.exp(w - base) * count
+            top, sum_exp = larger, sum_exp * shrink + tl.sum(w, 0)
+            pooled = scaled(pooled, shrink)
+        else:
+            w = tl.where(valid, w * count, 0.0)
+        pooled = add_weighted(pooled, w, load_keys(keys, rows, valid, D, POOL))
+    if SOFTMAX:
+        sum_exp = tl.where(
+            (sum_exp == 0) & (stop > start), float("nan"), sum_exp
+        )  # scores at -inf alone: NaN, as by the formula
+        if not PARTIAL:
+            pooled = scaled(pooled, 1 / one_for_zero(sum_exp))
+        zero = tl.arange(0, 1)
+        tl.store(maxima + item + zero, top)
+        tl.store(sums + item + zero, sum_exp)
+    for i in tl.static_range(len(POOL)):
+        columns = chunk_start(POOL, i) + tl.arange(0, POOL[i])
+        tl.store(out + item * D + columns, pooled[i], mask=columns < D)
+
+
+@triton.jit
+def scaled(chunks, factor):
+    """Chunks [C] times factor [1]."""
+    out = ()
+    for i in tl.static_range(len(chunks)):
+        out = out + (chunks[i] * factor,)
+    return out
+
+
+@triton.jit
+def add_weighted(chunks, w, k):
+    """Chunks [C] + sum_t w_t k_t. Summed tile by tile: [BLOCK, C] accumulators would spill."""
+    out = ()
+    for i in tl.static_range(len(chunks)):
+        out = out + (chunks[i] + tl.sum(w[:, None] * k[i].to(tl.float32), 0),)
+    return out
+
+
+@triton.jit
+def combine_kernel(
+    parts,
+    part_maxima,
+    part_sums,
+    first_items,
+    out,
+    maxima,
+    sums,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
+    """Adds the items of one query up in their order, which does not depend on the other queries.
+
+    `parts` [items, D] with `part_maxima` and `part_sums` [items]; `first_items` int64 [Q + 1]; `out` [Q, D].
+    """
+    query = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    start, stop = tl.load(first_items + query), tl.load(first_items + query + 1)
+    pooled = tl.zeros([BLOCK_D], tl.float32)
+    top, sum_exp = tl.full([1], float("-inf"), tl.float32), tl.zeros([1], tl.float32)
+    for item in range(start, stop):
+        part = tl.load(parts + item * D + columns, mask=columns < D, other=0.0)
+        if SOFTMAX:
+            part_top = tl.load(part_maxima + item)
+            larger = tl.maximum(top, part_top)
+            base = finite_or_zero(larger)
+            shrink, grow = tl.exp(top - base), tl.exp(part_top - base)
+            pooled = pooled * shrink + part * grow
+            top, sum_exp = larger, sum_exp * shrink + tl.load(part_sums + item) * grow
+        else:
+            pooled += part
+    if SOFTMAX:
+        pooled = pooled / one_for_zero(sum_exp)
+        zero = tl.arange(0, 1)
+        tl.store(maxima + query + zero, top)
+        tl.store(sums + query + zero, sum_exp)
+    tl.store(out + query * D + columns, pooled, mask=columns < D)

@@ -1,0 +1,185 @@
+"""The Triton kernel against the float64 reference, in Triton's interpreter; ../test_activation_triton.py runs this.
+
+The interpreter computes TF32 products in full float32 and bfloat16 ones wrongly, so those are tested by the
+instructions that the compiled kernels hold, in ../test_triton_compiled.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from unit_accuracy import worst_error
+
+from din_infer.errors import InputError
+from din_infer.kernels import activation_unit
+from din_infer.kernels.activation import triton_backend, triton_config, triton_op
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning"
+)  # NumPy's, of exp(800): a GPU gives inf without a word
+
+
+def test_the_interpreter_runs():
+    assert triton_op.ON_HOST
+
+
+def test_accuracy(random_params, pairwise_case):
+    case = dict(pairwise_case)
+    rng = np.random.default_rng(case["dim"])
+    count, counted = min(case.pop("keys"), 530), case.pop("counted")  # 530: two items
+    params = random_params(rng, **case)
+    keys, queries = (rng.normal(size=(n, params.dim)).astype(np.float32) for n in (count, 2))
+    counts = rng.integers(1, 9, count) if counted else None
+    out = np.full_like(queries, np.nan)
+    activation_unit(keys, [0, count], queries, [0, 2], params, counts=counts, out=out, backend="triton")
+    assert worst_error(out, keys, queries, params, counts) <= 1
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+@pytest.mark.parametrize(
+    ("dim", "hidden", "activation", "interaction"),
+    [(64, (80, 40), "sigmoid", "outer"), (20, (17, 9, 5), "dice", "hadamard"), (7, (), "relu", "outer")],
+)
+def test_accuracy_in_half_precision(random_params, dim, hidden, activation, interaction, normalize):
+    rng = np.random.default_rng(1)
+    params = random_params(rng, dim, hidden, activation, interaction, normalize)
+    keys, queries = (rng.normal(size=(n, dim)).astype(np.float16) for n in (70, 2))
+    out = activation_unit(keys, [0, 70], queries, [0, 2], params, backend="triton")
+    assert out.dtype == np.float32
+    assert worst_error(out, keys.astype(np.float32), queries.astype(np.float32), params, unit=2.0**-11) <= 1
+
+
+def test_accuracy_where_activations_saturate(random_params):
+    rng = np.random.default_rng(2)
+    for activation in ("sigmoid", "tanh", "dice", "bisigmoid", "prelu", "relu"):
+        params = random_params(rng, 7, (17, 9), activation)
+        keys, queries = (100 * rng.normal(size=(n, 7)).astype(np.float32) for n in (31, 2))
+        out = activation_unit(keys, [0, 31], queries, [0, 2], params, backend="triton")
+        assert worst_error(out, keys, queries, params) <= 1, activation
+
+
+def test_softmax_of_huge_scores_is_finite(random_params):
+    rng = np.random.default_rng(3)
+    params = random_params(rng, 8, normalize="softmax", scale=1e4)
+    keys, queries = (rng.normal(size=(n, 8)).astype(np.float32) for n in (600, 2))
+    out = activation_unit(keys, [0, 600], queries, [0, 2], params, backend="triton")
+    assert np.isfinite(out).all()
+    assert (np.abs(out) <= np.abs(keys).max() * (1 + 1e-6)).all()
+
+
+@pytest.fixture
+def ragged():
+    """Keys and queries of seven requests, some without keys or queries, one of them split over its history."""
+    rng = np.random.default_rng(4)
+    lengths, candidates = [0, 1, 63, 64, 0, 65, 1100], [3, 1, 0, 2, 0, 1, 2]
+    keys, queries = (rng.normal(size=(sum(n), 12)).astype(np.float32) for n in (lengths, candidates))
+    return keys, np.cumsum([0, *lengths]), queries, np.cumsum([0, *candidates])
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_ragged_requests_and_counts(random_params, ragged, normalize):
+    params = random_params(np.random.default_rng(5), 12, (17, 9), "dice", normalize=normalize)
+    keys, key_offsets, queries, query_offsets = ragged
+    counts = np.random.default_rng(6).integers(1, 5, len(keys))
+    out = activation_unit(keys, key_offsets, queries, query_offsets, params, counts=counts, backend="triton")
+    for r in range(len(key_offsets) - 1):
+        own = slice(key_offsets[r], key_offsets[r + 1])
+        rows = slice(query_offsets[r], query_offsets[r + 1])
+        assert worst_error(out[rows], keys[own], queries[rows], params, counts[own]) <= 1, f"request {r}"
+    assert not out[:3].any(), "an empty history gives zeros"
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_splitting_does_not_depend_on_the_other_requests(random_params, ragged, normalize):
+    params = random_params(np.random.default_rng(7), 12, (9,), "prelu", normalize=normalize)
+    keys, key_offsets, queries, query_offsets = ragged
+    batch = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    for r in (3, 6):  # alone, request 3 needs no second pass
+        own, rows = slice(key_offsets[r], key_offsets[r + 1]), slice(query_offsets[r], query_offsets[r + 1])
+        n, m = own.stop - own.start, rows.stop - rows.start
+        alone = activation_unit(keys[own], [0, n], queries[rows], [0, m], params, backend="triton")
+        np.testing.assert_allclose(alone, batch[rows], rtol=1e-6, atol=1e-6)  # the fold is a library's product
+
+
+def test_folds_that_do_not_fit_take_turns(random_params, ragged, monkeypatch):
+    params = random_params(np.random.default_rng(8), 12, (9,), "sigmoid")
+    keys, key_offsets, queries, query_offsets = ragged
+    at_once = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    monkeypatch.setattr(triton_backend, "FOLD_BYTES", 4 * 16 * 16 * 4)  # four queries at a time
+    in_turns = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    np.testing.assert_allclose(in_turns, at_once, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_row(random_params, ragged, normalize, poison):
+    params = random_params(np.random.default_rng(9), 12, (9,), "sigmoid", normalize=normalize)
+    keys, key_offsets, queries, query_offsets = ragged
+    clean = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    queries, keys = queries.copy(), keys.copy()
+    queries[4, 3] = keys[key_offsets[6] - 1, 3] = poison  # of request 3's candidates, and of request 5's last key
+    got = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    others = np.setdiff1d(np.arange(len(queries)), [4, query_offsets[5]])
+    np.testing.assert_allclose(got[others], clean[others], rtol=1e-6, atol=1e-6)
+    assert not np.isfinite(got[query_offsets[5]]).all()
+    assert np.isnan(got[4]).any() or np.isinf(poison)
+
+
+def test_tensors_in_tensor_out(random_params, ragged):
+    params = random_params(np.random.default_rng(10), 12, (9,))
+    keys, key_offsets, queries, query_offsets = ragged
+    expected = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
+    tensors = torch.from_numpy(keys), torch.from_numpy(key_offsets), torch.from_numpy(queries), query_offsets
+    got = activation_unit(*tensors, params, backend="triton")
+    assert isinstance(got, torch.Tensor)
+    assert np.array_equal(got.numpy(), expected)
+    out = torch.full(queries.shape, torch.nan)
+    assert activation_unit(*tensors, params, backend="triton", out=out) is out
+    assert torch.equal(out, got)
+
+
+def test_no_candidates_and_no_requests(random_params):
+    params = random_params(np.random.default_rng(11), 5)
+    none, some = np.zeros((0, 5), np.float32), np.ones((2, 5), np.float32)
+    assert activation_unit(some, [0, 2], none, [0, 0], params, backend="triton").shape == (0, 5)
+    assert activation_unit(none, [0], none, [0], params, backend="triton").shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"keys": np.zeros((4, 3))}, r"keys: expected float32, float16 or bfloat16 \[n, 3\], got float64"),
+        ({"keys": np.zeros((4, 2), np.float32)}, r"keys: expected float32, float16 or bfloat16 \[n, 3\], got"),
+        ({"keys": np.zeros((4, 3), np.float16)}, "queries: expected torch.float16 as keys have it, got torch.float32"),
+        ({"keys": np.zeros((4, 3), np.int64)}, "keys: expected floats, got an array of int64"),
+        ({"keys": [[1.0, 2.0, 3.0]] * 4}, "keys: expected an array or a tensor, got list"),
+        ({"keys": torch.zeros(4, 3, requires_grad=True)}, "keys: expected a tensor without gradient"),
+        ({"key_offsets": [0, 4]}, "query_offsets: expected 2, as many as key_offsets, got 3"),
+        ({"key_offsets": torch.tensor([0, 3, 2])}, "key_offsets: expected no offset below the one before"),
+        ({"query_offsets": [0, 5, 6]}, "query_offsets: expected the last to be the number of values, 5, got 6"),
+        ({"counts": [1, 2, 3]}, "counts: expected 4, one per key, got 3"),
+        ({"counts": [1, 2, 0, 1]}, "counts: expected at least 1, got 0"),
+        ({"counts": [1.0, 2.0, 1.0, 1.0]}, "counts: expected integers in one dimension"),
+        ({"params": None}, "params: expected ActivationUnitParams, got NoneType None"),
+        ({"out": np.zeros((5, 3))}, r"out: expected float32 \(5, 3\), got float64"),
+        ({"out": torch.zeros(4, 3)}, r"out: expected float32 \(5, 3\), got torch.float32 of shape \(4, 3\)"),
+        ({"queries": torch.zeros(5, 3, device="meta")}, "expected tensors in main memory under TRITON_INTERPRET=1"),
+    ],
+)
+def test_wrong_arguments_are_refused(random_params, changed, message):
+    rng = np.random.default_rng(0)
+    keys, queries = (rng.normal(size=(n, 3)).astype(np.float32) for n in (4, 5))
+    valid = {"keys": keys, "key_offsets": [0, 1, 4], "queries": queries, "query_offsets": [0, 5, 5]}
+    with pytest.raises(InputError, match=message):
+        activation_unit(**{**valid, "params": random_params(rng, 3), "backend": "triton", **changed})
+
+
+def test_every_configuration_computes_the_same(random_params, monkeypatch):
+    rng = np.random.default_rng(12)
+    params = random_params(rng, 40, (36, 17), "dice")
+    keys, queries = (rng.normal(size=(n, 40)).astype(np.float32) for n in (100, 1))
+    for config in {triton_config.forward_config(d, [80, 40], i, p, c) for d, i, p, c in triton_config.choices()}:
+        monkeypatch.setattr(triton_op, "forward_config", lambda *_, config=config: config)
+        out = activation_unit(keys, [0, 100], queries, [0, 1], params, backend="triton")
+        assert worst_error(out, keys, queries, params) <= 1, config

@@ -1,0 +1,48 @@
+"""What the Triton kernels compile to for sm_80 and sm_90: no spills, tensor cores in their dtype."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+HELPER = Path(__file__).parents[1] / "helpers" / "compiled_kernels.py"
+PRODUCTS = {"tf32x3": ".F32.TF32", "tf32": ".F32.TF32", "fp16": ".F32", "bf16": ".F32.BF16"}
+
+
+@pytest.fixture(scope="module", params=[80, 90])
+def table(request):
+    """One row a kernel, compiled in a process without the interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, HELPER, str(request.param)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_nothing_is_spilled(table):
+    assert len(table) == 13
+    spilled = [row for row in table if row["stack"] or row["local"]]
+    assert not spilled
+
+
+def test_tensor_cores_take_the_declared_dtype(table):
+    for row in table:
+        kinds = {name.removeprefix("HGMMA").removeprefix("HMMA") for name in row["tensor_core"]}
+        assert kinds == {PRODUCTS[row["products"]]}, row
+
+
+def test_shared_memory_leaves_room_for_two_programs(table):
+    assert all(row["shared"] <= 82 * 1024 for row in table)  # of 164 KiB a multiprocessor on sm_80, 228 KiB on sm_90
