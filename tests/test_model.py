@@ -66,6 +66,19 @@ def test_the_fold_on_the_historys_side_keeps_its_promise(model, model_path, rand
     assert scores.tobytes() != expected.tobytes()  # another order of sums, so it was the other side
 
 
+def test_same_bits_from_folds_that_are_kept(write_random_model, model, random_columns):
+    schema, semantics = copy.deepcopy(model.schema.to_dict()), copy.deepcopy(model.semantics.to_dict())
+    schema["tables"]["item"]["dim"] = 61  # wide enough for folds to be kept
+    semantics["units"]["history"]["hidden"] = [40]
+    vocabularies = {"item": np.arange(100, 130), "genre": np.arange(1, 8), "country": ["Chile"]}
+    wide = din_infer.load(write_random_model(schema, semantics, vocabularies), threads=2)
+    columns = random_columns(20)
+    empty, cold = wide.memory_bytes, wide.score(columns)
+    for _ in range(3):
+        np.testing.assert_array_equal(wide.score(columns), cold)
+    assert wide.memory_bytes > empty
+
+
 def test_order_of_behaviours_beyond_the_kept_ones_alone_matters(model, random_columns):
     columns = random_columns(8, seed=2)
     kept = {k: [row[-40:] for row in v] if k.startswith("history.") else v for k, v in columns.items()}

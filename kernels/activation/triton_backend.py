@@ -65,6 +65,7 @@ def interest(
     unit = packed.unit
     a, b = packed.fold(queries)
     scale = 1.0 if unit.scale is None else unit.scale
+    out: Tensor
     out, _ = pool(
         keys,
         counts,
