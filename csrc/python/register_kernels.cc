@@ -81,7 +81,8 @@ void Run(const ActivationUnit& unit, const Floats& keys, const Int64s& key_offse
     if (key_counts != nullptr) float_counts[request].assign(key_counts + begin, key_counts + begin + count);
     packed[request] = {tiles[request].data(), count, key_counts == nullptr ? nullptr : float_counts[request].data()};
   });
-  UnitRunner().Run(unit, nullptr, nullptr, {packed, query_offsets.data(), queries.data(), dim, interests, dim}, parallel);
+  UnitRunner().Run(unit, nullptr, nullptr, {packed, query_offsets.data(), queries.data(), dim, interests, dim},
+                   parallel);
 }
 
 }  // namespace
