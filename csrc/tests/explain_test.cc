@@ -32,11 +32,15 @@ TEST_P(Explained, GivesEachPairAWeightAndCountsNoId) {
         for (int64_t t = given.begin; t < given.end; ++t, ++at) {
           ASSERT_LT(at, weights.size());
           EXPECT_TRUE(std::isfinite(weights[at]));
-          if (t < kept.begin || t >= kept.end) EXPECT_EQ(weights[at], 0.0f);
+          if (t < kept.begin || t >= kept.end) {
+            EXPECT_EQ(weights[at], 0.0f);
+          }
           sum += weights[at];
         }
         const bool average = part.unit.has_value() ? part.unit->softmax() : true;  // the golden base model has the mean
-        if (average && kept.size() > 0) EXPECT_NEAR(sum, 1.0, 1e-5);
+        if (average && kept.size() > 0) {
+          EXPECT_NEAR(sum, 1.0, 1e-5);
+        }
       }
     }
     EXPECT_EQ(at, weights.size());
