@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -64,10 +63,8 @@ def interest(
     """Pooled keys float32 [Q, D]: keys [K, D] and queries [Q, D] of one dtype on one device, offsets int64 [B + 1]."""
     unit = packed.unit
     a, b = packed.fold(queries)
-    scale = 1.0 if unit.scale is None else unit.scale
-    out: Tensor
-    out, _ = pool(
-        keys,
+    out: Tensor = pool(
+        keys.contiguous(),
         counts,
         a,
         b,
@@ -75,30 +72,23 @@ def interest(
         packed.vectors,
         key_offsets,
         query_offsets,
-        unit.hidden,
-        unit.activation,
+        packed.hidden,
+        packed.activation,
         unit.normalize == "softmax",
-        scale,
-        "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-    )
+        1.0 if unit.scale is None else unit.scale,
+    )[0]
     return out
-
-
-@lru_cache(1)
-def _default_device() -> torch.device:
-    return torch.device("cpu" if ON_HOST else "cuda")
 
 
 def _device(queries: Any) -> torch.device:
     """Where to compute. Raises InputError where the kernels cannot run."""
-    device = queries.device if isinstance(queries, Tensor) else _default_device()
-    if ON_HOST:
-        if device.type != "cpu":
-            raise InputError(f"backend triton: expected tensors in main memory under TRITON_INTERPRET=1, got {device}")
-    elif not torch.cuda.is_available():
+    if not ON_HOST and not torch.cuda.is_available():
         raise InputError("backend triton: expected a CUDA device, got none that PyTorch can use")
-    elif device.type != "cuda":
-        raise InputError(f"backend triton: expected tensors on a CUDA device, or arrays, got {device}")
+    default = torch.device("cpu") if ON_HOST else torch.device("cuda", torch.cuda.current_device())
+    device = queries.device if isinstance(queries, Tensor) else default
+    if device.type != default.type:
+        where = "in main memory under TRITON_INTERPRET=1" if ON_HOST else "on a CUDA device, or arrays"
+        raise InputError(f"backend triton: expected tensors {where}, got {device}")
     return device
 
 

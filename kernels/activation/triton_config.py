@@ -7,6 +7,7 @@ from dataclasses import dataclass
 CHUNK_KEYS = 512  # keys of one item; fixed, so that sums do not depend on how many queries or requests a call has
 POOL_CAP = 128  # widest chunk of D in the pooled sums
 GRAIN = 16  # the least width of a tensor-core operand; all widths are padded to its multiples
+PROGRAMS = 1024  # of the backward pass at most: each has a sum of the weights' gradients of its own
 FOLD_BYTES = 2**28  # of A(q) at a time; more queries take turns
 
 PRECISIONS = ("tf32x3", "tf32", "ieee")  # of products of float32
@@ -69,6 +70,11 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     if hopper:
         return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)
     return Config(32, 4, cap=64)
+
+
+# Of the backward pass. Keys' gradients stay in registers with float16 at D = 64; a unit's do not (DESIGN.md).
+UNIT_GRADIENTS = Config(block=32, warps=8, cap=64, reload=True)
+KEY_GRADIENTS = Config(block=16, warps=4, cap=32, reload=True)
 
 
 def choices() -> list[tuple[int, int, str, int]]:

@@ -7,6 +7,7 @@ all layers, the softmax and the pooling in one pass. Widths that are no power of
 Layouts: `a` [Q, D', H1'] is A(q), `b` [Q, H1'] fp32; `weights` holds W_2 .. W_L as [in', out'], one after another;
 `vectors` fp32 holds four rows [H'] per hidden layer (bias, alpha, mean, 1 / sqrt(var + eps)), then w [H_L'] and its
 bias. A prime marks a width padded to its chunks; padding is zeros, and keys alone are not padded.
+A unit without hidden layers has one of one unit, `identity`, and w = 1.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
     units = tl.arange(0, z.shape[1])
     if ACTIVATION == "sigmoid":
         out = tl.sigmoid(z)
+    elif ACTIVATION == "identity":
+        out = z
     elif ACTIVATION == "relu":
         out = tl.where(z < 0, 0.0, z)  # NaN stays NaN
     elif ACTIVATION == "tanh":
@@ -155,26 +158,19 @@ def scores(
     PRECISION: tl.constexpr,
     STREAM: tl.constexpr,
 ):
-    """The unit's outputs [BLOCK] for some keys; `a` and `b` are the query's. Without hidden layers A(q) is [D', 1]."""
-    if len(UNITS) == 0:
-        k = load_keys(keys, rows, valid, D, DIMS)
-        s = tl.zeros([rows.shape[0]], tl.float32) + tl.load(b)
-        for i in tl.static_range(len(DIMS)):
-            row = tl.load(a + chunk_start(DIMS, i) + tl.arange(0, DIMS[i])).to(tl.float32)
-            s += tl.sum(k[i].to(tl.float32) * row[None, :], 1)
+    """The unit's outputs [BLOCK] for some keys; `a` and `b` are the query's."""
+    dtype: tl.constexpr = keys.dtype.element_ty
+    if STREAM:
+        z = affine_of_keys(keys, rows, valid, a, b, D, DIMS, UNITS[0], PRECISION)
     else:
-        dtype: tl.constexpr = keys.dtype.element_ty
-        if STREAM:
-            z = affine_of_keys(keys, rows, valid, a, b, D, DIMS, UNITS[0], PRECISION)
-        else:
-            z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION)
-        for layer in tl.static_range(1, len(UNITS)):
-            h = hidden_layer(z, vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
-            matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
-            z = affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION)
-        last: tl.constexpr = len(UNITS) - 1
-        h = hidden_layer(z, vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
-        s = output(h, vectors + vectors_start(UNITS, last + 1), UNITS[last])
+        z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION)
+    for layer in tl.static_range(1, len(UNITS)):
+        h = hidden_layer(z, vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
+        matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
+        z = affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION)
+    last: tl.constexpr = len(UNITS) - 1
+    h = hidden_layer(z, vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
+    s = output(h, vectors + vectors_start(UNITS, last + 1), UNITS[last])
     return s
 
 

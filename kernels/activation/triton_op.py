@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from din_infer.kernels.activation import triton_kernel
+from din_infer.kernels.activation import triton_backward, triton_kernel
 from din_infer.kernels.activation.triton_config import (
     CHUNK_KEYS,
+    KEY_GRADIENTS,
     POOL_CAP,
+    PROGRAMS,
+    UNIT_GRADIENTS,
     Config,
     forward_config,
     powers_of_two,
@@ -34,20 +38,22 @@ def pool(
     activation: str,
     softmax: bool,
     scale: float,
-    precision: str,
 ) -> tuple[Tensor, Tensor]:
     """Pools keys [K, D] for the queries whose folds are `a` [Q, D', H1'] and `b` [Q, H1']: float32 [Q, D].
 
     Also gives each query's log of the sum of exponentials [Q] under a softmax, and an empty tensor without one.
     """
     dim, queries = keys.shape[1], len(a)
+    precision = products()
     config = forward_config(dim, hidden, keys.dtype.itemsize, precision, capability(keys.device))
     items, first_items = work_items(key_offsets, query_offsets, keys.device)
     partial = items.shape[1] > queries
     rows = items.shape[1]
     out, maxima, sums = (keys.new_empty(shape, dtype=torch.float32) for shape in ((rows, dim), (rows,), (rows,)))
     if rows:
-        triton_kernel.forward_kernel[(rows,)](
+        launch(
+            triton_kernel.forward_kernel,
+            (rows,),
             keys,
             items[1] if counts is None else counts,
             a,
@@ -94,14 +100,127 @@ def _(
     return out, keys.new_empty(a.shape[0] if softmax else 0, dtype=torch.float32)
 
 
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    keys, counts, a, b, weights, vectors, key_offsets, query_offsets, *ctx.unit = inputs
+    ctx.save_for_backward(keys, counts, a, b, weights, vectors, key_offsets, query_offsets, *output)
+
+
+def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    *inputs, out, lse = ctx.saved_tensors
+    dkeys, da, db, dweights, dvectors = pool_backward(dout.contiguous(), out, lse, *inputs, *ctx.unit)
+    return dkeys, None, da, db, dweights, dvectors, *(None,) * 6
+
+
+@torch.library.custom_op("din_infer::pool_backward", mutates_args=())
+def pool_backward(
+    dout: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    keys: Tensor,
+    counts: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    weights: Tensor,
+    vectors: Tensor,
+    key_offsets: Tensor,
+    query_offsets: Tensor,
+    hidden: list[int],
+    activation: str,
+    softmax: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of keys, a, b, weights and vectors, for that of `pool`'s first output, [Q, D]."""
+    dim, queries = keys.shape[1], len(a)
+    programs = min(queries, PROGRAMS)
+    per_program = triton.cdiv(queries, max(programs, 1))
+    work = BackwardWork.of(key_offsets, query_offsets, KEY_GRADIENTS.block, keys.device)
+    delta = (dout * out).sum(1)
+    times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
+    inputs = (keys, times, a, b, weights, vectors, dout, sums, delta)
+    same: dict[str, Any] = {
+        "ACTIVATION": activation,
+        "SOFTMAX": softmax,
+        "COUNTED": counts is not None,
+        "PRECISION": products(),
+    }
+    dkeys, da, db = torch.zeros_like(keys), torch.empty_like(a), torch.empty_like(b)
+    dweights, dvectors = (keys.new_zeros((programs, len(p)), dtype=torch.float32) for p in (weights, vectors))
+    if programs:
+        gradients, sizes = (da, db, dweights, dvectors), (queries, per_program, len(weights), len(vectors))
+        constants = same | backward_constants(dim, hidden, b.shape[1], UNIT_GRADIENTS)
+        launch(
+            triton_backward.unit_gradients_kernel,
+            (programs,),
+            *inputs,
+            *work.spans,
+            *gradients,
+            scale,
+            *sizes,
+            **constants,
+            **launch_options(UNIT_GRADIENTS),
+        )
+    if work.tiles.shape[1]:
+        constants = same | backward_constants(dim, hidden, b.shape[1], KEY_GRADIENTS)
+        launch(
+            triton_backward.key_gradients_kernel,
+            (work.tiles.shape[1],),
+            *inputs,
+            *work.tiles,
+            dkeys,
+            scale,
+            **constants,
+            **launch_options(KEY_GRADIENTS),
+        )
+    return dkeys, da, db, dweights.sum(0).to(weights.dtype), dvectors.sum(0)
+
+
+@pool_backward.register_fake
+def _(dout: Any, out: Any, lse: Any, keys: Tensor, c: Any, a: Tensor, b: Tensor, w: Tensor, v: Tensor, *_: Any) -> Any:
+    return tuple(torch.empty_like(t) for t in (keys, a, b, w, v))
+
+
+pool.register_autograd(_backward, setup_context=_setup_context)
+
+
+@dataclass(frozen=True)
+class BackwardWork:
+    """`spans` int64 [2, Q]: each query's keys; `tiles` int64 [4, tiles]: first key, end of keys, first query, end."""
+
+    spans: Tensor
+    tiles: Tensor
+
+    @classmethod
+    def of(cls, key_offsets: Tensor, query_offsets: Tensor, block: int, device: torch.device) -> BackwardWork:
+        keys, queries = key_offsets.cpu(), query_offsets.cpu()
+        owner = torch.repeat_interleave(torch.arange(len(keys) - 1), queries.diff())
+        tiles = (keys.diff() + block - 1) // block
+        request = torch.repeat_interleave(torch.arange(len(tiles)), tiles)
+        start = keys[request] + (torch.arange(len(request)) - (tiles.cumsum(0) - tiles)[request]) * block
+        stop = torch.minimum(start + block, keys[request + 1])
+        made = torch.stack([start, stop, queries[request], queries[request + 1]])
+        return cls(torch.stack([keys[owner], keys[owner + 1]]).to(device), made.to(device))
+
+
 def _combine(
     parts: Tensor, maxima: Tensor, sums: Tensor, first_items: Tensor, queries: int, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dim = parts.shape[1]
     out, top, total = parts.new_empty(queries, dim), parts.new_empty(queries), parts.new_empty(queries)
     block = min(triton.next_power_of_2(dim), 128)
-    triton_kernel.combine_kernel[(queries, triton.cdiv(dim, block))](
-        parts, maxima, sums, first_items, out, top, total, D=dim, BLOCK_D=block, SOFTMAX=softmax, num_warps=1
+    launch(
+        triton_kernel.combine_kernel,
+        (queries, triton.cdiv(dim, block)),
+        parts,
+        maxima,
+        sums,
+        first_items,
+        out,
+        top,
+        total,
+        D=dim,
+        BLOCK_D=block,
+        SOFTMAX=softmax,
+        num_warps=1,
     )
     return out, top, total
 
@@ -124,6 +243,23 @@ def work_items(key_offsets: Tensor, query_offsets: Tensor, device: torch.device)
 def shape_constants(dim: int, hidden: list[int], h1: int, config: Config) -> dict[str, Any]:
     pool_chunks, key_chunks = powers_of_two(dim, POOL_CAP), config.key_chunks(dim)
     return {"D": dim, "DIMS": key_chunks, "POOL": pool_chunks, "UNITS": config.unit_chunks(hidden), "H1": h1}
+
+
+def backward_constants(dim: int, hidden: list[int], h1: int, config: Config) -> dict[str, Any]:
+    constants = shape_constants(dim, hidden, h1, config)
+    del constants["POOL"]
+    return {**constants, "BLOCK": config.block}
+
+
+def products() -> str:
+    """How products of float32 are rounded, as PyTorch is told to round its own."""
+    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, /, *arguments: Any, **constants: Any) -> None:
+    """Runs `kernel` on the device of its first argument, which need not be PyTorch's current one."""
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+        kernel[grid](first, *arguments, **constants)
 
 
 def launch_options(config: Config) -> dict[str, Any]:

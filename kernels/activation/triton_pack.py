@@ -57,6 +57,8 @@ class Packed:
     unit: UnitTensors
     weights: Tensor
     vectors: Tensor
+    hidden: list[int]
+    activation: str
     fold_matrix: Tensor | None
     fold_start: Tensor
     bias_matrix: Tensor
@@ -73,34 +75,34 @@ class Packed:
             wide = pad(queries, (0, dim - queries.shape[1])).unsqueeze(2)
             a = torch.addcmul(self.fold_start.view(dim, -1), wide, self.fold_matrix)
         b = torch.addmm(self.bias, queries.float(), self.bias_matrix.T)
-        return a.reshape(rows, dim, -1).contiguous(), b
+        return a.reshape(rows, dim, len(self.bias)).contiguous(), b
 
 
 def pack(unit: UnitTensors, dtype: torch.dtype) -> Packed:
     """Differentiable, so that training packs a unit again for each step."""
-    d, first = unit.dim, unit.weights[0]
-    h1 = padded(len(first)) if unit.hidden else 1
-    rows = h1 - len(first)
+    d, first, bias = unit.dim, unit.weights[0], unit.biases[0]
+    rows, columns = padded(len(first)) - len(first), padded(d) - d
     if unit.interaction == "outer":
         w_key, w_query, w_outer = torch.split(first, [d, d, d * d], dim=1)
-        matrix = pad(w_outer.view(-1, d, d).permute(2, 1, 0), (0, rows, 0, padded(d) - d)).reshape(d, -1)  # [j, i, h]
+        matrix = pad(w_outer.view(-1, d, d).permute(2, 1, 0), (0, rows, 0, columns)).reshape(d, -1)  # [j, i, h]
     elif unit.interaction == "hadamard":
         w_query, w_key, w_difference, w_product = torch.split(first, d, dim=1)
         w_key, w_query = w_key - w_difference, w_query + w_difference
-        matrix = pad(w_product.T, (0, rows, 0, padded(d) - d))
+        matrix = pad(w_product.T, (0, rows, 0, columns))
     else:
         w_key, w_query = torch.split(first, d, dim=1)
         matrix = None
-    start = pad(w_key.T, (0, rows, 0, padded(d) - d)).flatten()
-    weights = [_padded_matrix(w.T) for w in unit.weights[1:-1]]
+    weights = [_padded_matrix(w.T).flatten() for w in unit.weights[1:-1]]
     return Packed(
         unit,
-        torch.cat([w.flatten() for w in weights]).to(dtype) if weights else start.new_zeros(1, dtype=dtype),
+        torch.cat(weights).to(dtype) if weights else first.new_zeros(1, dtype=dtype),
         _vectors(unit),
+        unit.hidden or [1],
+        unit.activation if unit.hidden else "identity",
         None if matrix is None else matrix.to(dtype).contiguous(),
-        start.to(dtype),
+        pad(w_key.T, (0, rows, 0, columns)).flatten().to(dtype),
         pad(w_query, (0, 0, 0, rows)),
-        pad(unit.biases[0], (0, rows)),
+        pad(bias, (0, rows)),
     )
 
 
@@ -110,14 +112,14 @@ def _padded_matrix(matrix: Tensor) -> Tensor:
 
 def _vectors(unit: UnitTensors) -> Tensor:
     if not unit.hidden:
-        return unit.weights[0].new_zeros(1)
+        one = unit.weights[0].new_ones(1)
+        return pad(one, (4 * padded(1), padded(1)))  # w = 1 for the one unit, and no bias
     parts = []
-    for i, width in enumerate(unit.hidden):
+    for i, (width, layer) in enumerate(zip(unit.hidden, unit.layers, strict=True)):
         none = unit.biases[i].new_zeros(width)
-        layer = unit.layers[i]
-        inverse_std = torch.rsqrt(layer["var"] + layer["eps"]) if "var" in layer else none
         bias = unit.biases[i] if i else none  # the first layer's is in b(q)
-        parts += [pad(v, (0, padded(width) - width)) for v in (bias, layer.get("alpha", none), layer.get("mean", none))]
-        parts.append(pad(inverse_std, (0, padded(width) - width)))
+        inverse_std = torch.rsqrt(layer["var"] + layer["eps"]) if "var" in layer else none
+        rows = (bias, layer.get("alpha", none), layer.get("mean", none), inverse_std)
+        parts += [pad(row, (0, padded(width) - width)) for row in rows]
     last = unit.weights[-1][0]
     return torch.cat([*parts, pad(last, (0, padded(len(last)) - len(last))), unit.biases[-1]])

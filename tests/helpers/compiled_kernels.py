@@ -16,8 +16,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from din_infer.kernels.activation import triton_kernel, triton_op
-from din_infer.kernels.activation.triton_config import choices, forward_config
+from din_infer.kernels.activation import triton_backward, triton_kernel, triton_op
+from din_infer.kernels.activation.triton_config import KEY_GRADIENTS, UNIT_GRADIENTS, choices, forward_config
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 HIDDEN = [80, 40]
@@ -61,6 +61,33 @@ def forward(arch, dim, itemsize, precision, activation, softmax, dtype=None):
     } | facts(kernel)
 
 
+def backward(arch, dim, number, precision):
+    """One row for each kernel of the backward pass, of Dice under a softmax."""
+    shared = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
+    shared |= dict.fromkeys(("vectors", "dout", "lses", "deltas"), "*fp32")
+    unit = {
+        "starts": "*i64",
+        "stops": "*i64",
+        "da": f"*{number}",
+        **dict.fromkeys(("db", "dweights", "dvectors"), "*fp32"),
+    }
+    unit |= {"scale": "fp32", **dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")}
+    key = dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
+    key |= {"dkeys": f"*{number}", "scale": "fp32"}
+    kernels = (
+        ("unit gradients", triton_backward.unit_gradients_kernel, unit, UNIT_GRADIENTS),
+        ("key gradients", triton_backward.key_gradients_kernel, key, KEY_GRADIENTS),
+    )
+    same = {"ACTIVATION": "dice", "SOFTMAX": True, "COUNTED": True, "PRECISION": precision}
+    for name, kernel, own, config in kernels:
+        constants = same | triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
+        made = compile_for(arch, kernel, shared | own, constants, triton_op.launch_options(config))
+        kind = number if number != "fp32" else precision
+        yield {"kernel": name, "sm": arch, "D": dim, "products": kind, "activation": "dice", "softmax": True} | facts(
+            made
+        )
+
+
 def facts(kernel):
     """Registers, bytes of stack and of shared memory, loads and stores of local memory, tensor-core instructions."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -88,6 +115,8 @@ def main(arch):
         for activation, softmax in (("dice", True), ("sigmoid", False)):
             print(json.dumps(forward(arch, dim, itemsize, precision, activation, softmax)), flush=True)
     print(json.dumps(forward(arch, 64, 2, "tf32", "prelu", False, "bf16")), flush=True)
+    for row in backward(arch, 64, "fp16", "tf32"):
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

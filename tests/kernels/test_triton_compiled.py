@@ -32,10 +32,21 @@ def table(request):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_nothing_is_spilled(table):
-    assert len(table) == 13
-    spilled = [row for row in table if row["stack"] or row["local"]]
-    assert not spilled
+def test_the_forward_pass_spills_nothing(table):
+    forward = [row for row in table if row["kernel"] == "forward"]
+    assert len(forward) == 13
+    assert not [row for row in forward if row["stack"] or row["local"]]
+
+
+def test_key_gradients_spill_nothing_in_half_precision(table):
+    (row,) = [row for row in table if row["kernel"] == "key gradients"]
+    assert not row["stack"]
+    assert not row["local"]
+
+
+def test_unit_gradients_compile(table):
+    (row,) = [row for row in table if row["kernel"] == "unit gradients"]
+    assert row["stack"] <= 1024  # they do spill: DESIGN.md
 
 
 def test_tensor_cores_take_the_declared_dtype(table):
