@@ -56,10 +56,7 @@ class Weigher {
     float* embedded = Reserve(rows_, static_cast<size_t>(parts_.candidate.width() + dim));
     float* query = embedded + parts_.candidate.width();
     parts_.candidate.Embed(batch.candidate, candidate, embedded, 1, unknown_.data());
-    for (int64_t i = 0; i < dim; ++i) {
-      const int64_t column = part_.query[static_cast<size_t>(i)];
-      query[i] = column < 0 ? 0 : embedded[column];
-    }
+    part_.CopyQuery(embedded, query);
     unit.Fold(query, dim, 1, folded_.data(), scratch_.data());
     for (int64_t t = 0; t < count; t += tile) {
       unit.Scores(folded_.data(), tiles_.data() + t * dim, std::min(tile, count - t), scratch_.data(),

@@ -1,6 +1,5 @@
 #include "engine/fold_cache.hpp"
 
-#include <algorithm>
 #include <cstring>
 
 namespace din_infer {

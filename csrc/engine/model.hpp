@@ -23,6 +23,11 @@ struct HistoryPart {
   std::optional<ActivationUnit> unit,
       key_side;                      // folded on the candidate's and on the history's side; none in the base model
   std::unique_ptr<FoldCache> folds;  // of unit; none where a fold costs less than to remember it
+
+  // The query [D] of a candidate's embedding.
+  void CopyQuery(const float* embedded, float* out) const {
+    for (const int64_t column : query) *out++ = column < 0 ? 0 : embedded[column];
+  }
 };
 
 struct Model::Parts {

@@ -106,9 +106,8 @@ void Scorer::State::Prepare(const CheckedBatch& batch, int64_t request, size_t p
     float* embedded = own.data() + (wave.begin + c) * tower.own_width() + candidate_at;
     parts.candidate.Embed(batch.candidate, given.begin + c, embedded, 1, unknown_ids);
     for (size_t h = 0; h < histories.size(); ++h) {
-      const std::vector<int64_t>& columns = parts.histories[h].query;
-      float* query = histories[h].queries.data() + (wave.begin + c) * static_cast<int64_t>(columns.size());
-      for (const int64_t column : columns) *query++ = column < 0 ? 0 : embedded[column];
+      const HistoryPart& part = parts.histories[h];
+      part.CopyQuery(embedded, histories[h].queries.data() + (wave.begin + c) * part.keys.width());
     }
   }
   unknown_ids += batch.candidate.columns.size();
