@@ -9,22 +9,6 @@ FoldCache::FoldCache(int64_t dim, int64_t folded_size, int64_t capacity)
       folded_size_(static_cast<size_t>(folded_size)),
       shard_capacity_((static_cast<size_t>(capacity) + kShards - 1) / kShards) {}
 
-// Four independent chains of multiply and xor-shift over the bits, mixed at the end (as in splitmix64).
-uint64_t FoldCache::Hash(const float* query) const {
-  constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;
-  uint64_t chains[4] = {1, 2, 3, 4};
-  for (size_t i = 0; i < dim_; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, query + i, sizeof bits);
-    uint64_t& chain = chains[i % 4];
-    chain = (chain ^ bits) * kOdd;
-    chain ^= chain >> 32;
-  }
-  uint64_t hash = 0;
-  for (const uint64_t chain : chains) hash = (hash ^ chain) * kOdd, hash ^= hash >> 29;
-  return hash;
-}
-
 FoldCache::Folded FoldCache::Find(const float* query, uint64_t hash) const {
   const Shard& shard = shards_[hash % kShards];
   Folded found;

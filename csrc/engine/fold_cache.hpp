@@ -27,13 +27,13 @@ class FoldCache {
   // At most `capacity` queries, rounded up to whole shards, of `dim` floats, whose folded forms have `folded_size`.
   FoldCache(int64_t dim, int64_t folded_size, int64_t capacity);
 
-  // The query's folded form, or null.
+  // The query's folded form, or null. `hash` is the query's HashRow, here and below.
   Folded Find(const float* query, uint64_t hash) const;
 
   // Keeps a copy of both if this query was offered before.
   void Offer(const float* query, uint64_t hash, const float* folded);
 
-  uint64_t Hash(const float* query) const;
+  int64_t capacity() const { return static_cast<int64_t>(kShards * shard_capacity_); }
   size_t bytes() const;  // of what is kept now
 
  private:
