@@ -54,14 +54,26 @@ def columns(requests, candidates, behaviours, items=ITEMS + 5, seed=0):
     return {"user.age": rng.normal(size=requests).astype(np.float32), **given}
 
 
-def catalogue(requests, **more):
-    """The same for requests that all have every item as a candidate."""
-    given = columns(requests, 1, **more)
-    ids = np.tile(np.arange(ITEMS), requests)
+def catalogue():
+    """Every item, an entry each."""
+    ids = np.arange(ITEMS + 3)
     shops = Jagged.from_lengths(np.repeat(ids % 31, ids % 3), ids % 3)
-    lengths = np.full(requests, ITEMS)
-    shared = {"item_id": Jagged.from_lengths(ids, lengths), "shop": Jagged.from_lengths(shops, lengths)}
-    return given | {f"candidate.{name}": values for name, values in shared.items()}
+    return {"candidate.item_id": ids, "candidate.shop": shops}
+
+
+def without_candidates(given):
+    return {name: values for name, values in given.items() if not name.startswith("candidate.")}
+
+
+def repeated(items, requests):
+    """A catalogue as each request's list of candidates."""
+    ids, shops = np.tile(items["candidate.item_id"], requests), items["candidate.shop"]
+    lengths = np.full(requests, len(shops))
+    shops = Jagged.from_lengths(np.tile(shops.values, requests), np.tile(shops.lengths, requests))
+    return {
+        "candidate.item_id": Jagged.from_lengths(ids, lengths),
+        "candidate.shop": Jagged.from_lengths(shops, lengths),
+    }
 
 
 def assert_same_bits(path, given, threads):
@@ -82,11 +94,54 @@ def test_both_plans_give_the_same_bits(path, requests, candidates, behaviours, t
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_whole_catalogue_gives_the_same_bits(path, threads):
-    given = catalogue(12, behaviours=40)
-    work = din_infer.load(path).explain_plan(given).multiply_adds
+@pytest.mark.parametrize("plan", ["request", "auto"])
+def test_a_catalogue_is_every_requests_candidates(path, threads, plan):
+    given, items = without_candidates(columns(12, 1, 40)), catalogue()
+    model, other = din_infer.load(path, threads=threads), din_infer.load(path, threads=1)
+    expected = other.score(given | repeated(items, 12), plan="request")
+    assert model.score(given, plan, catalogue=items).tobytes() == expected.tobytes()
+    assert model.explain_plan(given, catalogue=items) == other.explain_plan(given | repeated(items, 12))
+    seen, asked = other.unknown_ids, model.unknown_ids
+    assert asked.pop("candidate.item_id") * 12 == seen.pop("candidate.item_id") == 3 * 12
+    assert asked.pop("candidate.shop") * 12 == seen.pop("candidate.shop")
+    assert asked == seen
+
+
+def test_a_catalogue_is_worth_scoring_by_candidate(path):
+    work = (
+        din_infer.load(path).explain_plan(without_candidates(columns(12, 1, 40)), catalogue=catalogue()).multiply_adds
+    )
     assert work["auto"] == work["candidate"] < work["request"]
-    assert_same_bits(path, given, threads)
+
+
+def test_catalogues_of_any_size(path):
+    model = din_infer.load(path, threads=2)
+    given = without_candidates(columns(9, 1, 20))
+    none = {"candidate.item_id": np.empty(0, np.int64), "candidate.shop": Jagged.from_lists([], depth=1)}
+    one = {"candidate.item_id": [4], "candidate.shop": [[2]]}
+    assert model.score(given, catalogue=none).size == 0
+    assert model.score(given, catalogue=one).shape == (9,)
+    nobody = without_candidates(columns(0, 1, 1))
+    assert model.score(nobody, catalogue=catalogue()).size == 0
+    ranked = model.rank(given, 3, catalogue=catalogue())
+    scores = model.score(given, catalogue=catalogue()).reshape(9, -1)
+    assert np.array_equal(np.asarray(ranked.positions.values).reshape(9, 3), np.argsort(-scores, kind="stable")[:, :3])
+
+
+def test_bad_catalogues_are_refused(path):
+    model = din_infer.load(path)
+    given = columns(2, 3, 3)
+    with pytest.raises(InputError, match=r"unknown column 'candidate\.item_id'"):
+        model.score(given, catalogue=catalogue())
+    given = without_candidates(given)
+    with pytest.raises(InputError, match=r"missing catalogue column 'candidate\.shop'"):
+        model.score(given, catalogue={"candidate.item_id": [1]})
+    with pytest.raises(
+        InputError, match=r"candidate\.shop: expected 1 values in request 0 as in candidate\.item_id, got 2"
+    ):
+        model.score(given, catalogue={"candidate.item_id": [1], "candidate.shop": [[1], [2]]})
+    with pytest.raises(InputError, match="catalogue: expected a mapping"):
+        model.score(given, catalogue=[1, 2])
 
 
 @settings(max_examples=25, deadline=None)

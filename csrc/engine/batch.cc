@@ -70,7 +70,7 @@ void CheckLists(const std::string& name, const Column& column, size_t levels, in
   }
 }
 
-GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, const Batch& batch) {
+GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t requests, const Batch& batch) {
   GroupColumns result;
   std::string first;
   for (const Feature& feature : group.features) {
@@ -79,8 +79,7 @@ GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, c
     if (found == batch.columns.end()) throw InputError(name + ": expected a column of this name, got none");
     const Column& column = found->second;
     CheckValues(name, column, schema.Type(feature));
-    CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo),
-               batch.requests);
+    CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo), requests);
     if (listed && result.columns.empty()) {
       result.lists = column.lists[0];
       first = name;
@@ -107,12 +106,13 @@ CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) {
   }
   CheckedBatch checked;
   checked.requests = batch.requests;
-  checked.user = CheckGroup(schema, schema.user, false, batch);
-  checked.context = CheckGroup(schema, schema.context, false, batch);
-  checked.candidate = CheckGroup(schema, schema.candidate, true, batch);
+  checked.user = CheckGroup(schema, schema.user, false, batch.requests, batch);
+  checked.context = CheckGroup(schema, schema.context, false, batch.requests, batch);
+  checked.candidate = CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : batch.requests, batch);
+  checked.candidate.shared = batch.shared_candidates;
   size_t known = checked.user.columns.size() + checked.context.columns.size() + checked.candidate.columns.size();
   for (const History& history : schema.histories) {
-    checked.histories.push_back(CheckGroup(schema, history, true, batch));
+    checked.histories.push_back(CheckGroup(schema, history, true, batch.requests, batch));
     known += checked.histories.back().columns.size();
   }
   if (batch.columns.size() != known) {

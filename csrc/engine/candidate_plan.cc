@@ -37,12 +37,15 @@ int64_t CandidatePlan::Bytes(const Model::Parts& parts, const CheckedBatch& batc
 }
 
 bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, PlanReport& report) {
-  const std::vector<int64_t> offsets(wave.Offsets(), wave.Offsets() + wave.Requests() + 1);
+  // A catalogue is looked at once.
+  const int64_t requests = wave.SharedCandidates() ? 1 : wave.Requests();
+  const std::vector<int64_t> offsets(wave.Offsets(), wave.Offsets() + requests + 1);
   const auto row = [&](int64_t request, int64_t item, int slot, float* out) {
     wave.EmbedCandidate(wave.CandidatesOf(request).begin + item, slot, out);
   };
   const int64_t limit = kCandidateBytes / (parts_.candidate.width() * static_cast<int64_t>(sizeof(float)));
   if (!candidates_.Find(offsets, row, limit, parallel)) return false;
+  if (wave.SharedCandidates()) candidates_.Repeat(wave.Requests());
   SortPairs(wave);
   report = {};
   report.candidates = wave.Candidates();

@@ -67,6 +67,16 @@ bool Distinct::Find(const std::vector<int64_t>& offsets, const RowOf& row, int64
   return true;
 }
 
+void Distinct::Repeat(int64_t requests) {
+  const size_t items = numbers_.size();
+  numbers_.resize(items * static_cast<size_t>(requests));
+  for (size_t from = 0; from + items < numbers_.size(); from += items) {
+    std::copy_n(numbers_.begin() + static_cast<int64_t>(from), items,
+                numbers_.begin() + static_cast<int64_t>(from + items));
+  }
+  for (int64_t& count : occurrences_) count *= requests;
+}
+
 // Places in each thread's set become places in the first.
 void Distinct::Merge(const std::vector<int64_t>& offsets) {
   std::vector<std::vector<int32_t>> moved(sets_.size());

@@ -39,6 +39,9 @@ class Distinct {
   using RowOf = std::function<void(int64_t request, int64_t item, int slot, float* out)>;
   bool Find(const std::vector<int64_t>& offsets, const RowOf& row, int64_t limit, Parallel& parallel);
 
+  // The same items in each of so many requests.
+  void Repeat(int64_t requests);
+
   int64_t size() const { return static_cast<int64_t>(places_.size()); }
   const float* Row(int64_t number) const { return sets_[0].Row(places_[static_cast<size_t>(number)]); }
   const int32_t* Numbers(int64_t item) const { return numbers_.data() + item; }  // from this item on

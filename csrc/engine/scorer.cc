@@ -59,7 +59,7 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
     requests = NextCandidateWave(batch, requests.end);
     PlanReport report;
     if (MayShare(batch, requests) && PrepareByCandidate(batch, requests, report) && Pays(report)) {
-      by_candidate.Score(wave, parallel, scores + batch.candidate.Of(requests.begin).begin);
+      by_candidate.Score(wave, parallel, scores + batch.FirstScore(requests.begin));
       wave.CountUnknown();
     } else {
       wave.ForgetUnknown();  // they are counted when they are scored
@@ -75,7 +75,7 @@ void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, fl
       for (const GroupColumns& history : batch.histories) rows += history.Of(next.end).size();
     }
     wave.Prepare(batch, next, parallel);
-    by_request.Score(wave, parallel, scores + batch.candidate.Of(next.begin).begin);
+    by_request.Score(wave, parallel, scores + batch.FirstScore(next.begin));
     wave.CountUnknown();
   }
 }

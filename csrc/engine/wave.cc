@@ -9,7 +9,8 @@ Wave::Wave(const Model::Parts& parts, int threads)
     : parts_(parts),
       histories_(parts.histories.size()),
       scratch_(static_cast<size_t>(threads)),
-      unknown_(scratch_.size(), std::vector<int64_t>(parts.unknown.size())) {}
+      unknown_(scratch_.size(), std::vector<int64_t>(parts.unknown.size())),
+      counted_before_(unknown_) {}
 
 void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel) {
   batch_ = &batch;
@@ -31,8 +32,15 @@ const float* Wave::Bias(int64_t request) const { return biases_.data() + request
 
 void Wave::EmbedCandidate(int64_t candidate, int slot, float* out) {
   const size_t before = batch_->user.columns.size() + batch_->context.columns.size();
-  parts_.candidate.Embed(batch_->candidate, batch_->candidate.Of(requests_.begin).begin + candidate, out, 1,
-                         unknown_[static_cast<size_t>(slot)].data() + before);
+  std::vector<int64_t>& unknown = unknown_[static_cast<size_t>(slot)];
+  if (!SharedCandidates()) {
+    candidate += batch_->candidate.Of(requests_.begin).begin;
+    return parts_.candidate.Embed(batch_->candidate, candidate, out, 1, unknown.data() + before);
+  }
+  const int64_t catalogue = batch_->candidate.Of(0).size();
+  const bool first = requests_.begin == 0 && candidate < catalogue;
+  parts_.candidate.Embed(batch_->candidate, candidate % catalogue, out, 1,
+                         first ? unknown.data() + before : counted_before_[static_cast<size_t>(slot)].data());
 }
 
 void Wave::PrepareRequest(int64_t request, int slot) {

@@ -26,7 +26,11 @@ class Wave {
   const std::vector<PackedKeys>& Keys(size_t history) const { return histories_[history].keys; }
   const float* Bias(int64_t request) const;  // of the tower: its share of user and context
 
-  // A candidate's features, all of them: [parts.candidate.width()]. Counts its unknown ids for the thread in `slot`.
+  // Whether every request has all candidates of the first.
+  bool SharedCandidates() const { return batch_->candidate.shared; }
+
+  // A candidate's features, all of them: [parts.candidate.width()]. Counts its unknown ids for the thread in `slot`,
+  // those of shared candidates once in a batch.
   void EmbedCandidate(int64_t candidate, int slot, float* out);
 
   // Adds the unknown ids seen since the last call to the model's, or drops them.
@@ -50,6 +54,7 @@ class Wave {
   FloatBuffer biases_;                         // [requests, tower.bias_size()]
   std::vector<FloatBuffer> scratch_;           // one per thread
   std::vector<std::vector<int64_t>> unknown_;  // ids per thread and feature
+  std::vector<std::vector<int64_t>> counted_before_;
 };
 
 }  // namespace din_infer

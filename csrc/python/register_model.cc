@@ -40,9 +40,10 @@ Column MakeColumn(const py::tuple& parts) {
   return column;
 }
 
-Batch MakeBatch(const py::dict& columns, int64_t requests) {
+Batch MakeBatch(const py::dict& columns, int64_t requests, bool shared_candidates = false) {
   Batch batch;
   batch.requests = requests;
+  batch.shared_candidates = shared_candidates;
   for (const auto& [name, parts] : columns) {
     batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
   }
@@ -56,8 +57,8 @@ class SharedModel {
 
   const Model& model() const { return model_; }
 
-  Floats Score(const py::dict& columns, int64_t requests, int threads, bool auto_fold, bool auto_plan) {
-    const Batch batch = MakeBatch(columns, requests);
+  Floats Score(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold, bool auto_plan) {
+    const Batch batch = MakeBatch(columns, requests, catalogue);
     const Options options{threads, auto_fold, auto_plan};
     std::unique_ptr<Scorer> scorer = Take(options);
     Floats scores(scorer->candidates(batch));
@@ -70,8 +71,8 @@ class SharedModel {
     return scores;
   }
 
-  py::dict ExplainPlan(const py::dict& columns, int64_t requests, int threads, bool auto_fold) {
-    const Batch batch = MakeBatch(columns, requests);
+  py::dict ExplainPlan(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold) {
+    const Batch batch = MakeBatch(columns, requests, catalogue);
     const Options options{threads, auto_fold, true};
     std::unique_ptr<Scorer> scorer = Take(options);
     PlanReport report;
@@ -143,10 +144,10 @@ void RegisterModel(py::module_& module) {
       .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
       .def_property_readonly("unknown_ids", [](const SharedModel& shared) { return shared.model().unknown_ids(); })
-      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"),
-           py::arg("auto_fold") = false, py::arg("auto_plan") = false)
-      .def("explain_plan", &SharedModel::ExplainPlan, py::arg("columns"), py::arg("requests"), py::arg("threads"),
-           py::arg("auto_fold") = false)
+      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),
+           py::arg("threads"), py::arg("auto_fold"), py::arg("auto_plan"))
+      .def("explain_plan", &SharedModel::ExplainPlan, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),
+           py::arg("threads"), py::arg("auto_fold"))
       .def("explain", &SharedModel::Explain, py::arg("columns"), py::arg("requests"), py::arg("history"));
 }
 

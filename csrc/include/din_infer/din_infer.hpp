@@ -61,6 +61,7 @@ struct Column {
 struct Batch {
   int64_t requests = 0;
   std::map<std::string, Column, std::less<>> columns;
+  bool shared_candidates = false;  // candidate columns hold one list, a catalogue, which every request scores
 };
 
 // A model, immutable and cheap to copy: copies share it.
