@@ -42,7 +42,10 @@ def _to_column(pa: Any, array: Any, where: str) -> Array | Jagged:
     if types.is_null(array.type):  # an empty column without a type
         return np.empty(0, np.int64)
     if types.is_string(array.type) or types.is_large_string(array.type) or types.is_string_view(array.type):
-        strings: Array = array.to_numpy(zero_copy_only=False)
+        try:
+            strings: Array = array.to_numpy(zero_copy_only=False)
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: expected strings in UTF-8, got: {error}") from None
         return strings
     if not (types.is_integer(array.type) or types.is_floating(array.type)):
         raise InputError(f"{where}: expected integers, floats, strings or lists of them, got Arrow {array.type}")

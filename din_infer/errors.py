@@ -23,3 +23,7 @@ class ModelFileError(DINError, ValueError):
 
 class MissingExtraError(DINError, ImportError):
     """An optional dependency is needed; the message names the extra that installs it."""
+
+
+class OutputError(DINError, OSError):
+    """Results cannot be written: no space, no permission, no such folder. What was written before is kept."""

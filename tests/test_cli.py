@@ -161,7 +161,13 @@ def test_errors_are_one_line(din_infer_command, model_path, requests_path, catal
     out = tmp_path / "out.parquet"
     cases = {
         ("nowhere.onnx", requests_path, "--out", out): "error: nowhere.onnx: expected a model file, got nothing there",
-        (model_path, tmp_path, "--out", out): f"error: {tmp_path}: expected a Parquet file, got a folder",
+        (
+            model_path,
+            tmp_path / "no",
+            "--out",
+            out,
+        ): f"error: {tmp_path}/no: expected a Parquet file, got nothing there",
+        (model_path, tmp_path, "--out", out): f"error: {tmp_path}/requests.parquet: expected the columns of ",
         (model_path, model_path, "--out", out): f"error: {model_path}: expected a Parquet file, got: ",
         (model_path, catalogue_path, "--out", out): "error: missing column 'user.country', ",
         (model_path, requests_path, "--out", tmp_path / "no" / "out.parquet"): "error: ",

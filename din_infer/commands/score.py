@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from din_infer.bulk import Counts, Progress, Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -17,58 +20,137 @@ def register(app: typer.Typer) -> None:
 
 def score(
     model: Annotated[Path, typer.Argument(help="Model file that `din-infer export` wrote.", show_default=False)],
-    requests: Annotated[Path, typer.Argument(help="Parquet, one request per row.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    requests: Annotated[
+        list[str],
+        typer.Argument(
+            help="Parquet files, folders or globs of them, one request per row; - reads an Arrow IPC stream.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A file, NAME.parquet, or a folder of parts.", show_default=False)],
     catalogue: Annotated[
         Path | None, typer.Option(help="Parquet, one item per row, scored in place of the requests' candidates.")
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Best items to keep per request, with --catalogue; default 10.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all that this process may use.")] = None,
+    exclude_seen: Annotated[
+        str | None, typer.Option(metavar="FEATURE", help="Leave out items whose FEATURE is in the request's histories.")
+    ] = None,
+    on_error: Annotated[str, typer.Option(help="What a request that does not fit does: fail | reject.")] = "fail",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run, if there is one.")] = False,
+    engine: Annotated[str, typer.Option(help="local | ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of Ray, a model each. [default: all that fit the cluster]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Default: all that this process may use; with Ray 1 per worker.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score the candidates of each request, or rank a whole catalogue for it.
 
-    `out` has the requests' columns without their histories, and `score`, a list beside the candidates. With a
-    catalogue it has the best items of each request, best first, in place of the candidates.
+    `out` has the requests' columns without their histories, in their order, and `score`, a list beside the candidates.
+    With a catalogue it has the best items of each request, best first, in place of the candidates; of equal scores the
+    item listed first comes first.
+
+    Results are written in parts. A run that was killed goes on with --resume. Rejected requests go, with file, row and
+    reason, to NAME.rejects.parquet, or to _rejects/ in a folder.
 
     Examples:
 
         din-infer score model.onnx data/test.parquet --out scores.parquet
 
         din-infer score model.onnx data/test.parquet --out best.parquet --catalogue data/items.parquet --top-k 20
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        --exclude-seen item_id
 
-    import din_infer
-    from din_infer import scoring
+        din-infer score model.onnx 'days/*.parquet' --out scores/ --on-error reject --resume --json
+
+        producer | din-infer score model.onnx - --out scores.parquet
+
+        din-infer score model.onnx days/ --out scores/ --engine ray --workers 8
+    """
     from din_infer.errors import InputError
+    from din_infer.extras import require
+
+    require("pyarrow", "table")
+    from din_infer import bulk
 
     if top_k is not None and catalogue is None:
         raise InputError("--top-k: expected --catalogue beside it, got none")
-    loaded = din_infer.load(model, threads=threads)
-    console = Console(stderr=True)
-    columns = (TextColumn("requests"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = scoring.count_rows(requests)
-    start = time.perf_counter()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("score", total=total)
-
-        def progress(rows: int) -> None:
-            bar.advance(task, rows)
-
-        if catalogue is None:
-            scored = scoring.score_file(loaded, requests, out, progress)
-        else:
-            scored = scoring.rank_file(loaded, requests, catalogue, top_k or 10, out, progress)
-    seconds = time.perf_counter() - start
+    items = None if catalogue is None else str(catalogue)
+    job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
+    with _progress() as progress:
+        summary = bulk.run(
+            job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
+        )
     if as_json:
-        facts = {**dataclasses.asdict(scored), "seconds": seconds, "threads": loaded.threads, "out": str(out)}
-        print(json.dumps({**facts, "backend": loaded.backend}))
-        return
-    typer.echo(
-        f"{out}: {scored.requests:,} requests, {scored.candidates:,} candidates in {seconds:.2f} s"
-        f" ({scored.candidates / max(seconds, 1e-9):,.0f} a second, {loaded.backend}, {loaded.threads} threads)"
+        print(json.dumps({**_facts(summary), "engine": engine}))
+    else:
+        _print(summary)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich import progress as rich
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (
+        rich.TextColumn("requests"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[pairs]}"),
     )
+    times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
+    with rich.Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("score", total=None, pairs="")
+        candidates = 0
+        first: Counts | None = None
+
+        def progress(more: Counts, total: int | None) -> None:
+            nonlocal candidates, first
+            if first is None:  # what an earlier run left, which took no time of this one
+                first = more
+                bar.update(task, total=total)
+            else:
+                candidates += more.candidates
+            elapsed = bar.tasks[0].elapsed or 0
+            pairs = f"{candidates:,} candidates, {candidates / max(elapsed, 1e-9):,.0f}/s"
+            bar.update(task, advance=more.requests + more.rejected, pairs=pairs)
+
+        yield progress
+
+
+def _facts(summary: Summary) -> dict[str, Any]:
+    counts, resumed = summary.counts, summary.resumed
+    return {
+        "requests": counts.requests,
+        "candidates": counts.candidates,
+        "rejected": counts.rejected,
+        "unknown_ids": dict(counts.unknown_ids),
+        "resumed_requests": resumed.requests,
+        "parts": summary.parts,
+        "seconds": summary.seconds,
+        "candidates_per_second": (counts.candidates - resumed.candidates) / max(summary.seconds, 1e-9),
+        "threads": summary.threads,
+        "backend": summary.backend,
+        "out": str(summary.out),
+        "rejects": None if summary.rejects is None else str(summary.rejects),
+    }
+
+
+def _print(summary: Summary) -> None:
+    facts = _facts(summary)
+    typer.echo(
+        f"{summary.out}: {facts['requests']:,} requests, {facts['candidates']:,} candidates"
+        f" in {summary.seconds:.2f} s ({facts['candidates_per_second']:,.0f} a second, {summary.backend},"
+        f" {summary.threads} threads)"
+    )
+    if facts["resumed_requests"]:
+        typer.echo(f"{facts['resumed_requests']:,} of the requests are from the run that this one continued")
+    if facts["rejected"]:
+        typer.echo(f"{facts['rejected']:,} requests rejected: {summary.rejects}")
+    if facts["unknown_ids"]:
+        counts = ", ".join(f"{name} {n:,}" for name, n in facts["unknown_ids"].items())
+        typer.echo(f"ids that the model does not know: {counts}")

@@ -16,8 +16,8 @@ LEVELS = (
     {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet", "threads"},
     {"_core"},
     {"kernels"},
-    {"model", "scoring", "explanation", "explanation_figure"},
-    {"data", "training", "export"},
+    {"model", "explanation", "explanation_figure"},
+    {"data", "training", "export", "bulk"},
     {"bench", "experiment"},
     {"commands", "cli"},
 )
@@ -32,7 +32,19 @@ CPP_BELOW = {
     "python": {"base", "kernels", "onnx", "engine"},
 }
 
-HEAVY = {"torch", "triton", "onnx", "onnxruntime", "pyarrow", "polars", "pandas", "sklearn", "matplotlib", "openvino"}
+HEAVY = {
+    "torch",
+    "triton",
+    "onnx",
+    "onnxruntime",
+    "pyarrow",
+    "polars",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "openvino",
+    "ray",
+}
 
 
 def modules() -> Iterator[tuple[Path, str]]:

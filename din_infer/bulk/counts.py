@@ -1,0 +1,41 @@
+"""What was counted while requests were scored, and its form in a part's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over requests.
+
+    - `requests`: scored; `rejected`: left out because they did not fit the model;
+    - `candidates`: pairs of a request and a candidate that were scored;
+    - `unknown_ids`: by column, ids scored with their table's default row; a candidate counts once per request.
+    """
+
+    requests: int = 0
+    rejected: int = 0
+    candidates: int = 0
+    unknown_ids: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.requests + other.requests,
+            self.rejected + other.rejected,
+            self.candidates + other.candidates,
+            dict(Counter(self.unknown_ids) + Counter(other.unknown_ids)),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Counts:
+        return cls(**json.loads(text))
+
+
+Progress = Callable[[Counts, int | None], object]  # hears what more is done, and how many requests there are, if known

@@ -1,0 +1,35 @@
+"""Scoring parts in this process, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import groupby
+
+from din_infer.bulk.counts import Counts, Progress
+from din_infer.bulk.lookahead import lookahead
+from din_infer.bulk.parts import Parts
+from din_infer.bulk.scorer import BadRowError, Scored, Scorer
+from din_infer.bulk.sources import Piece
+from din_infer.errors import InputError
+
+
+def score_parts(scorer: Scorer, pieces: Iterator[Piece], parts: Parts, progress: Progress) -> dict[int, Counts]:
+    """Scores and writes the parts that `pieces` are of, reading one piece ahead; each part's counts by its index."""
+    done = {}
+    with closing(lookahead(pieces)) as ahead:
+        for part, of_part in groupby(ahead, lambda piece: piece.part):
+            done[part.index] = parts.write(part, score_pieces(scorer, of_part, progress))
+    return done
+
+
+def score_pieces(scorer: Scorer, pieces: Iterable[Piece], progress: Progress) -> Iterator[tuple[Piece, Scored]]:
+    """Each piece with its scores. Raises InputError, which names the file's row, for a request that does not fit."""
+    for piece in pieces:
+        try:
+            scored = scorer(piece.table)
+        except BadRowError as error:
+            place = f"{piece.part.path}: row {piece.first + error.row}"
+            raise InputError(f"{place}: {error.reason}") from None
+        yield piece, scored
+        progress(scored.counts, None)

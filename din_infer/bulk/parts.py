@@ -1,0 +1,236 @@
+"""Results as parts that survive a kill: each appears complete, by a rename, or not at all.
+
+A part's Parquet metadata holds its counts, so the files alone say what is done. The manifest, written before the first
+part, says what they were made of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from din_infer.bulk.counts import Counts
+from din_infer.bulk.scorer import Scored
+from din_infer.bulk.sources import Part, Piece
+from din_infer.errors import DataError, InputError, OutputError
+from din_infer.parquet import open_parquet
+
+COUNTS = b"din_infer.counts"
+
+
+class Parts:
+    """A folder of parts, `part-000000.parquet`, with rejects in `_rejects/`, which readers of folders leave alone."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, key: str) -> None:
+        """`schema`: of the results; `key`: the column that names a request among the rejects, where it has one."""
+        self.folder, self.schema = folder, schema
+        names = [pa.field("file", pa.string()), pa.field("row", pa.int64()), pa.field("reason", pa.string())]
+        self._key = key if key in schema.names and key not in ("file", "row", "reason") else None
+        self.rejects_schema = pa.schema([*names, schema.field(key)] if self._key else names)
+
+    def write(self, part: Part, scored: Iterable[tuple[Piece, Scored]]) -> Counts:
+        """Writes the results of a part's pieces. Raises OutputError where the disk does not take them."""
+        counts, rejects = Counts(), []
+        with _appearing(self._path(part.index)) as hidden, _writer(hidden, self.schema) as writer:
+            for piece, result in scored:
+                with _writable(hidden):
+                    writer.write_table(result.table.cast(self.schema))
+                counts += result.counts
+                if result.rejects:
+                    rejects.append(self._rejects(piece, result.rejects))
+            if rejects:  # before the part, which says that all is done
+                with _writable(self.folder):
+                    self.rejects_folder.mkdir(exist_ok=True)
+                with _appearing(self._rejects_path(part.index)) as other, _writer(other, self.rejects_schema) as bad:
+                    bad.write_table(pa.concat_tables(rejects))
+            writer.add_key_value_metadata({COUNTS: counts.to_json()})
+        return counts
+
+    def done(self) -> dict[int, Counts]:
+        """The parts that are there, by index. Raises DataError for files that are no parts."""
+        found = {}
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            with open_parquet(path, "a part of a run's results") as file:
+                metadata = file.metadata.metadata or {}
+            if COUNTS not in metadata:
+                raise DataError(f"{path}: expected a part of a run's results, got another Parquet file")
+            found[int(path.stem.removeprefix("part-"))] = Counts.from_json(metadata[COUNTS])
+        return found
+
+    def join(self, indices: Iterable[int], out: Path, rejects_out: Path) -> None:
+        """All parts as one file, and their rejects, if any, as another; an earlier file of rejects goes."""
+        indices = list(indices)
+        rejects = [path for i in indices if (path := self._rejects_path(i)).exists()]
+        if rejects:
+            _concatenate(rejects, self.rejects_schema, rejects_out)
+        else:
+            rejects_out.unlink(missing_ok=True)
+        _concatenate([self._path(i) for i in indices], self.schema, out)
+
+    def discard(self) -> None:
+        """Removes the parts and, where nothing else is in it, the folder."""
+        for path in (*self.folder.glob("part-*.parquet"), *self.rejects_folder.glob("part-*.parquet"), self.manifest):
+            path.unlink(missing_ok=True)
+        self.remove_unfinished()
+        for folder in (self.rejects_folder, self.folder):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def remove_unfinished(self) -> None:
+        """What a killed writer left behind."""
+        for path in (*self.folder.glob(".part-*"), *self.folder.glob("._*"), *self.rejects_folder.glob(".part-*")):
+            path.unlink(missing_ok=True)
+
+    @property
+    def rejects_folder(self) -> Path:
+        return self.folder / "_rejects"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "_manifest.json"
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"part-{index:06}.parquet"
+
+    def _rejects_path(self, index: int) -> Path:
+        return self.rejects_folder / f"part-{index:06}.parquet"
+
+    def _rejects(self, piece: Piece, reasons: dict[int, str]) -> pa.Table:
+        rows = list(reasons)
+        table = pa.table(
+            {
+                "file": pa.array([piece.part.path] * len(rows), pa.string()),
+                "row": [piece.first + row for row in rows],
+                "reason": list(reasons.values()),
+            }
+        )
+        if self._key:
+            table = table.append_column(self._key, piece.table.column(self._key).take(rows))
+        return table.cast(self.rejects_schema)
+
+
+@contextmanager
+def claim(parts: Parts, identity: dict[str, Any], resume: bool, keep: bool) -> Iterator[dict[int, Counts]]:
+    """Makes a folder the place of the run that `identity` describes, for this process alone; yields the parts done.
+
+    Afterwards the parts go unless `keep`; after an error the folder goes if no part is there. Raises InputError for a
+    folder in use or with something else in it, one with parts where `resume` is false, and one with another run's
+    where it is true.
+    """
+    with _writable(parts.folder):
+        parts.folder.mkdir(exist_ok=True)
+    handle = os.open(parts.folder, os.O_RDONLY)
+    try:
+        _lock(handle, parts.folder)
+        _check_folder(parts, identity, resume)
+        parts.remove_unfinished()
+        done = parts.done()
+        try:
+            if not done:
+                with _appearing(parts.manifest) as hidden, _writable(hidden):
+                    hidden.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
+            yield done
+        except BaseException:
+            if not any(parts.folder.glob("part-*.parquet")):
+                parts.discard()
+            raise
+        if not keep:
+            parts.discard()
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(f"{folder}: expected no other run that writes here, got one") from None
+
+
+def _check_folder(parts: Parts, identity: dict[str, Any], resume: bool) -> None:
+    folder, manifest = parts.folder, parts.manifest
+    if not manifest.exists():
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if others:
+            raise InputError(f"{folder}: expected an empty folder or an unfinished run, got {', '.join(others[:3])}")
+        return
+    if not any(folder.glob("part-*.parquet")):
+        return
+    if not resume:
+        raise InputError(
+            f"{folder}: expected no parts of an earlier run, got some; --resume continues it, removing the folder"
+            " starts again"
+        )
+    try:
+        earlier = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{manifest}: expected the manifest of a run, got: {error}") from None
+    changed = [name for name in {**earlier, **identity} if earlier.get(name) != identity.get(name)]
+    if changed:
+        before, now = ({name: run.get(name) for name in changed} for run in (earlier, identity))
+        raise InputError(
+            f"--resume: expected the same {' and '.join(changed)} as before, {_short(before)}, got {_short(now)}"
+        )
+
+
+def _short(values: dict[str, Any]) -> str:
+    text = json.dumps(values)
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _concatenate(paths: list[Path], schema: pa.Schema, out: Path) -> None:
+    with _appearing(out) as hidden, _writer(hidden, schema) as writer:
+        for path in paths:
+            with open_parquet(path) as file:
+                for group in range(file.metadata.num_row_groups):
+                    table = file.read_row_group(group).replace_schema_metadata(schema.metadata)
+                    with _writable(hidden):
+                        writer.write_table(table)
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which gets its name when all is on the disk, and goes when something fails."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield hidden
+        with _writable(path):
+            for place in (hidden, path.parent):
+                handle = os.open(place, os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+                if place == hidden:
+                    hidden.rename(path)
+    finally:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    with _writable(path):
+        writer = pq.ParquetWriter(path, schema, compression="zstd")
+    try:
+        yield writer
+    except BaseException:
+        with suppress(OSError, pa.ArrowException):  # the error that came first says more
+            writer.close()
+        raise
+    with _writable(path):
+        writer.close()
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path}: expected to write results, got: {error}") from None

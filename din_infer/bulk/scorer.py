@@ -1,0 +1,125 @@
+"""The one function that scores an Arrow table: on this machine, in Ray's workers and in Spark's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from din_infer.batch import encode
+from din_infer.bulk.catalogue import Catalogue
+from din_infer.bulk.checks import check_types, find_bad_rows, good_rows
+from din_infer.bulk.counts import Counts
+from din_infer.bulk.job import Job
+from din_infer.errors import InputError
+from din_infer.jagged import Jagged
+from din_infer.model import load
+from din_infer.schema import Schema
+from din_infer.tables import columns_of, list_array
+
+
+class Scored(NamedTuple):
+    """The good requests' scores, and the others: `rejects` maps their rows to reasons."""
+
+    table: pa.Table
+    rejects: dict[int, str]
+    counts: Counts
+
+
+class Scorer:
+    """A job's model, loaded. One thread at a time may use it, since ids that the model does not know are counted."""
+
+    def __init__(self, job: Job, threads: int | None = None) -> None:
+        """Raises as `din_infer.load` does, and for a catalogue as `Catalogue` does."""
+        self.job = job
+        self.model = load(job.model, threads=threads)
+        schema = self.model.schema
+        self.catalogue = None if job.catalogue is None else Catalogue(Path(job.catalogue), schema, job.exclude_seen)
+        self._groups = [g for g in schema.groups() if g != "candidate" or self.catalogue is None]
+
+    def __call__(self, table: pa.Table) -> Scored:
+        """Scores a table of requests, one per row.
+
+        The result has its columns without the histories', in the same order, and `score`, a list<float32> beside the
+        candidates. With a catalogue the candidates' and the label's columns go too, and each of the catalogue's comes
+        as a list of the chosen items'. Raises InputError for requests that do not fit, unless the job rejects them.
+        """
+        try:
+            return self._score(table, {})
+        except InputError as error:
+            check_types(table.schema, self.model.schema, self._groups)
+            self._check(table.slice(0, 0))  # of what is wrong with every row, no row is told
+            bad = find_bad_rows(table, self._check)
+            if not bad:
+                raise
+            if self.job.on_error == "fail":
+                raise BadRowError(*next(iter(bad.items()))) from error
+        return self._score(table.take(good_rows(len(table), bad)), bad)
+
+    def output_schema(self, requests: pa.Schema) -> pa.Schema:
+        """The result's schema. Raises InputError for columns that are missing or of a wrong type."""
+        check_types(requests, self.model.schema, self._groups)
+        return self(requests.empty_table()).table.schema
+
+    def _check(self, table: pa.Table) -> None:
+        columns = columns_of(table, self.model.schema, self._groups)
+        if self.catalogue is not None:
+            columns |= self.catalogue.no_candidates(len(table))
+        encode(self.model.schema, columns)
+
+    def _score(self, table: pa.Table, rejects: dict[int, str]) -> Scored:
+        columns = columns_of(table, self.model.schema, self._groups)
+        if self.catalogue is not None:
+            ranked = self.catalogue.rank(self.model, columns, len(table), self.job.top_k)
+            lists = self.catalogue.lists(ranked)
+            dropped = {self.model.schema.label, *lists.column_names}
+            result = _without(table, self.model.schema, ("candidate", *self.model.schema.histories), dropped)
+            for name in lists.column_names:
+                result = result.append_column(name, lists.column(name))
+            return Scored(result, rejects, Counts(len(table), len(rejects), ranked.candidates, ranked.unknown_ids))
+        candidates = columns[f"candidate.{next(iter(self.model.schema.candidate))}"]
+        assert isinstance(candidates, Jagged)
+        before = self.model.unknown_ids
+        scores = self.model.score(columns, plan="auto")
+        unknown = {name: count - before.get(name, 0) for name, count in self.model.unknown_ids.items()}
+        result = _without(table, self.model.schema, self.model.schema.histories, ("score",))
+        result = result.append_column("score", list_array(scores, candidates.offsets))
+        return Scored(result, rejects, Counts(len(table), len(rejects), len(scores), unknown))
+
+
+class BadRowError(InputError):
+    """A request does not fit the model; `row` is its place in the table, from 0."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(row, reason)  # what an unpickled copy is made of
+        self.row, self.reason = row, reason
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.reason}"
+
+
+def score_batches(batches: Iterable[pa.RecordBatch], job: Job, threads: int | None = 1) -> Iterator[pa.RecordBatch]:
+    """Scores record batches one by one, as Spark's `mapInArrow` calls a function in its workers.
+
+        job = Job("/shared/model.onnx")
+        schema = Scorer(job).output_schema(to_arrow_schema(frame.schema))  # from pyspark.sql.pandas.types
+        scores = frame.mapInArrow(functools.partial(score_batches, job=job), from_arrow_schema(schema))
+
+    A worker loads the model once. Rejected requests are left out; with `on_error="fail"` the first one raises.
+    """
+    scorer = _scorer(job, threads)
+    for batch in batches:
+        yield from scorer(pa.Table.from_batches([batch])).table.to_batches()
+
+
+@functools.lru_cache(1)
+def _scorer(job: Job, threads: int | None) -> Scorer:
+    return Scorer(job, threads)
+
+
+def _without(table: pa.Table, schema: Schema, groups: Collection[str], names: Collection[str]) -> pa.Table:
+    dropped = {*names, *(column.name for column in schema.columns() if column.group in groups)}
+    return table.drop_columns([name for name in table.column_names if name in dropped])

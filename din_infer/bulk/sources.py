@@ -1,0 +1,224 @@
+"""Where requests come from: Parquet files, folders and globs of them, or an Arrow IPC stream on standard input."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from din_infer.errors import DataError, InputError
+from din_infer.parquet import open_parquet
+
+BATCH_ROWS = 8192  # read and scored at a time, at most
+BATCH_BYTES = 1 << 25  # and as many as take this much in the file, before compression
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows `first` to `first + rows` of one file: what is scored, and written, as a whole or not at all."""
+
+    index: int
+    path: str
+    first: int
+    rows: int
+
+
+class Piece(NamedTuple):
+    """Some rows of a part, `first` being the place of the first one in its file."""
+
+    part: Part
+    first: int
+    table: pa.Table
+
+
+class Source(Protocol):
+    """Requests, as parts that are read in their order."""
+
+    schema: pa.Schema
+    rows: int | None  # None where nobody knows before the end
+    again: bool  # whether it can be read more than once
+
+    def plan(self, rows: int) -> list[Part] | None:
+        """Parts of at most `rows` rows, at least one; None where they are not known before the end."""
+
+    def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
+        """The rows of the given parts, or of all, in pieces. Raises DataError for what cannot be read."""
+
+    def identity(self) -> list[Any]:
+        """What tells these requests from others, without reading them."""
+
+
+def open_source(names: Sequence[str]) -> Source:
+    """`-` for standard input, or any number of files, folders (their *.parquet by name) and globs (by name).
+
+    Raises DataError for what is not there or cannot be read, and where files have different columns.
+    """
+    if STDIN in names:
+        if len(names) > 1:
+            raise InputError(f"requests: expected '-' alone or files, got {' '.join(names)}")
+        return StreamSource(sys.stdin.buffer)
+    return ParquetSource([path for name in names for path in _files(name)])
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(p for p in path.glob("*.parquet") if p.is_file() and p.name[0] not in "._")
+    elif glob.has_magic(name) and not path.exists():
+        found = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+    else:
+        return [path]
+    if not found:
+        raise DataError(f"{name}: expected Parquet files, got none")
+    return found
+
+
+class ParquetSource:
+    """Parquet files with the same columns, one after another."""
+
+    again = True
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._sizes: list[tuple[Path, int]] = []
+        self.schema = pa.schema([])
+        for path in paths:
+            with open_parquet(path) as file:
+                schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
+            if self._sizes and schema != self.schema:
+                different = set(schema) ^ set(self.schema)
+                raise DataError(
+                    f"{path}: expected the columns of {paths[0]}, got others: "
+                    + (", ".join(sorted({field.name for field in different})) or "in another order")
+                )
+            self.schema = schema
+            self._sizes.append((path, rows))
+        self.rows: int | None = sum(rows for _, rows in self._sizes)
+
+    def plan(self, rows: int) -> list[Part]:
+        ranges = [(path, first, min(rows, n - first)) for path, n in self._sizes for first in range(0, n, rows)]
+        ranges = ranges or [(self._sizes[0][0], 0, 0)]
+        return [Part(index, str(path), first, n) for index, (path, first, n) in enumerate(ranges)]
+
+    def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
+        return read_parts(self.plan(rows) if parts is None else parts)
+
+    def identity(self) -> list[Any]:
+        """Names, sizes and times of change: Parquet has no checksum of a file, and to read it all takes long."""
+        stats = [(path.name, path.stat()) for path, _ in self._sizes]
+        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def read_parts(parts: Sequence[Part]) -> Iterator[Piece]:
+    """The rows of parts of Parquet files; neighbours are read in one pass. Raises DataError for unreadable rows."""
+    for _, group in groupby(enumerate(parts), lambda pair: (pair[1].path, pair[1].index - pair[0])):
+        yield from _read_run([part for _, part in group])
+
+
+class StreamSource:
+    """An Arrow IPC stream."""
+
+    again = False
+
+    def __init__(self, stream: Any) -> None:
+        with _readable("standard input", "an Arrow IPC stream"):
+            self._reader = pa.ipc.open_stream(stream)
+        self.schema = self._reader.schema
+        self.rows: int | None = None
+
+    def plan(self, rows: int) -> None:
+        return None
+
+    def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
+        assert parts is None
+        source, size, first = _Rows(self._batches(), self.schema), 0, 0
+        while True:
+            index, start = divmod(first, rows)
+            size = size or _batch_rows(*source.ahead())
+            table = source.take(min(size, rows - start))
+            if first and not len(table):
+                return
+            yield Piece(Part(index, STDIN, index * rows, rows), first, table)
+            if not len(table):
+                return
+            first += len(table)
+
+    def identity(self) -> list[Any]:
+        return [STDIN]
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with _readable("standard input", "an Arrow IPC stream"):
+            yield from self._reader
+
+
+def _read_run(parts: Sequence[Part]) -> Iterator[Piece]:
+    """Parts of one file that follow each other."""
+    path = Path(parts[0].path)
+    with open_parquet(path) as file:
+        sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
+        size = _batch_rows(file.metadata.num_rows, sum(sizes))
+        end = parts[-1].first + parts[-1].rows
+        source = _Rows(_row_groups(file, path, parts[0].first, end, size), file.schema_arrow.remove_metadata())
+        for part in parts:
+            for first in range(part.first, part.first + max(1, part.rows), size):
+                table = source.take(min(size, part.first + part.rows - first))
+                yield Piece(part, first, table)
+
+
+def _row_groups(file: pq.ParquetFile, path: Path, first: int, end: int, size: int) -> Iterator[pa.RecordBatch]:
+    """Rows `first` to `end`; what lies before them in their row group is read and dropped."""
+    start = 0
+    for group in range(file.metadata.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first < start + rows and start < end:
+            with _readable(f"{path}: row group {group}", "rows"):
+                at = start
+                for batch in file.iter_batches(size, row_groups=[group]):
+                    yield batch.slice(max(0, first - at))
+                    at += len(batch)
+        start += rows
+
+
+def _batch_rows(rows: int, size: int) -> int:
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
+
+
+class _Rows:
+    """A stream of record batches, cut where the reader wants."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        self._batches, self._schema = iter(batches), schema
+        self._held = schema.empty_table()
+
+    def ahead(self) -> tuple[int, int]:
+        """Rows and bytes of the next batch, which stays."""
+        batch = next(self._batches, None)
+        if batch is not None:
+            self._hold(batch)
+        return len(self._held), self._held.nbytes
+
+    def take(self, rows: int) -> pa.Table:
+        """The next `rows` rows, fewer at the end."""
+        while len(self._held) < rows and (batch := next(self._batches, None)) is not None:
+            self._hold(batch)
+        taken, self._held = self._held.slice(0, rows), self._held.slice(rows)
+        return taken
+
+    def _hold(self, batch: pa.RecordBatch) -> None:
+        self._held = pa.concat_tables([self._held, pa.table(batch).cast(self._schema)])
+
+
+@contextmanager
+def _readable(place: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise DataError(f"{place}: expected {what}, got: {error}") from None
