@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from din_infer import Schema, Semantics, _core
+from din_infer import Schema, Semantics, _core, cli
 
 SCHEMA: dict[str, Any] = {
     "version": 1,
@@ -101,3 +102,19 @@ def write_random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         return write_model(path, Schema.from_dict(schema), Semantics.from_dict(semantics), vocabularies)
 
     return write
+
+
+@pytest.fixture
+def din_infer_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Any, str, str]]:
+    """Runs a command line in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["din-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run

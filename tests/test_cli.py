@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import din_infer
-from din_infer import cli
 from din_infer.commands.show import calibration, print_calibration, print_splits
 
 pa = pytest.importorskip("pyarrow")
@@ -18,20 +17,6 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 
 COMMANDS = ("data", "schema", "train", "export", "validate", "inspect", "score", "bench")
-
-
-@pytest.fixture
-def din_infer_command(monkeypatch, capsys):
-    """Runs a command line in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["din-infer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ class Ranked(NamedTuple):
     places: Int64Array
     scores: npt.NDArray[np.float32]
     lengths: Int64Array
-    candidates: int  # pairs that could be chosen from: all but those left out as seen
     unknown_ids: dict[str, int]
 
 
@@ -60,7 +59,6 @@ class Catalogue:
         """
         best = np.empty((requests, 0), np.uint64)
         unknown: dict[str, int] = {}
-        left_out = 0
         seen: _Pairs | None = None
         for first, last in self._chunks(requests):
             before = model.unknown_ids
@@ -73,9 +71,8 @@ class Catalogue:
                 seen = seen or self._seen.pairs(columns, requests)  # after the model has checked them
                 rows, places = seen.within(first, last)
                 keys[rows, places - first] = topk.NONE
-                left_out += int((keys == topk.NONE).sum())
             best = topk.merge(best, keys, k)
-        return Ranked(*topk.decode(best), requests * len(self) - left_out, unknown)
+        return Ranked(*topk.decode(best), unknown)
 
     def no_candidates(self, requests: int) -> Columns:
         """The candidate columns of requests that have none."""

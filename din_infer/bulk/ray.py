@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 from din_infer import errors
@@ -35,7 +34,8 @@ def score_parts(
         return {}
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="ERROR")
-    data.DataContext.get_current().enable_progress_bars = False
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
     workers = min(workers or int(ray.cluster_resources().get("CPU", 1)) // threads, len(todo))
     items = data.from_items([dataclasses.asdict(part) for part in todo], override_num_blocks=len(todo))
     results = items.map_batches(
@@ -46,12 +46,11 @@ def score_parts(
         num_cpus=threads,
     )
     done = {}
-    with closing(results.iter_rows()) as rows:
-        for row in rows:
-            if row["error"]:
-                raise getattr(errors, row["error"])(row["message"])
-            done[row["index"]] = Counts.from_json(row["message"])
-            progress(done[row["index"]], None)
+    for row in results.iter_rows():
+        if row["error"]:
+            raise getattr(errors, row["error"])(row["message"])
+        done[row["index"]] = Counts.from_json(row["message"])
+        progress(done[row["index"]], None)
     return done
 
 

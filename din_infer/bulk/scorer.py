@@ -79,7 +79,8 @@ class Scorer:
             result = _without(table, self.model.schema, ("candidate", *self.model.schema.histories), dropped)
             for name in lists.column_names:
                 result = result.append_column(name, lists.column(name))
-            return Scored(result, rejects, Counts(len(table), len(rejects), ranked.candidates, ranked.unknown_ids))
+            pairs = len(table) * len(self.catalogue)
+            return Scored(result, rejects, Counts(len(table), len(rejects), pairs, ranked.unknown_ids))
         candidates = columns[f"candidate.{next(iter(self.model.schema.candidate))}"]
         assert isinstance(candidates, Jagged)
         before = self.model.unknown_ids

@@ -1,0 +1,109 @@
+"""Whole catalogues: the best items of each request, against sorting all scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import din_infer
+from din_infer.bulk import Job, Scorer, run
+from din_infer.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def expected(model_path, requests, items, k, seen=()):
+    """Places of each request's best items, by sorting all scores."""
+    columns = {name: requests[name] for name in requests.column_names if "." in name}
+    columns |= {name: [items[name].to_pylist()] * len(requests) for name in ("candidate.item_id", "candidate.genre")}
+    scores = din_infer.load(model_path).score(columns).reshape(len(requests), len(items))
+    orders = []
+    for row, request in zip(scores, requests.to_pylist(), strict=True):
+        order = np.argsort(-row, kind="stable").tolist()
+        gone = {value for name in seen for value in request[name]}
+        orders.append(
+            [i for i in order if items["candidate.item_id"][i].as_py() not in gone][:k] if seen else order[:k]
+        )
+    return orders, scores
+
+
+@pytest.mark.parametrize("pairs", [1, 900, 1 << 21])
+@pytest.mark.parametrize("exclude", [None, "item_id"])
+def test_the_best_are_those_of_a_full_sort(
+    monkeypatch, model_path, requests_table, items_table, catalogue_path, pairs, exclude
+):
+    monkeypatch.setattr("din_infer.bulk.catalogue.PAIRS", pairs)
+    requests = requests_table.slice(0, 30)
+    result = Scorer(Job(str(model_path), str(catalogue_path), 7, exclude))(requests)
+    orders, scores = expected(model_path, requests, items_table, 7, ["history.item_id"] if exclude else [])
+    assert result.counts.candidates == 30 * 60
+    for row, order, of_request in zip(result.table.to_pylist(), orders, scores, strict=True):
+        assert row["title"] == [items_table["title"][i].as_py() for i in order]
+        assert row["candidate.genre"] == [items_table["candidate.genre"][i].as_py() for i in order]
+        assert row["score"] == of_request[order].tolist()
+
+
+def test_unknown_ids_count_once_per_request_and_pair(monkeypatch, model_path, requests_table, catalogue_path):
+    counts = []
+    for pairs in (1, 1 << 21):
+        monkeypatch.setattr("din_infer.bulk.catalogue.PAIRS", pairs)
+        counts.append(Scorer(Job(str(model_path), str(catalogue_path)))(requests_table.slice(0, 20)).counts.unknown_ids)
+    assert counts[0] == counts[1]
+    unknown_items = 10  # 95 to 99 and 130 to 134 of the catalogue
+    assert counts[0]["candidate.item_id"] == 20 * unknown_items
+    candidates_out = Scorer(Job(str(model_path)))(requests_table.slice(0, 20)).counts.unknown_ids
+    assert counts[0]["history.item_id"] == candidates_out["history.item_id"] > 0
+
+
+def test_when_all_is_seen_nothing_is_left(model_path, requests_table, items_table, tmp_path):
+    one = tmp_path / "one.parquet"
+    pq.write_table(items_table.slice(5, 1), one)  # item 100
+    history = [[[100], []][i % 2] for i in range(6)]
+    requests = requests_table.slice(0, 6).drop_columns(["history.item_id", "history.genre", "candidate.genre"])
+    requests = requests.append_column("history.item_id", pa.array(history))
+    requests = requests.append_column("history.genre", pa.array([[[1]] * len(row) for row in history]))
+    best = Scorer(Job(str(model_path), str(one), exclude_seen="item_id"))(requests).table
+    assert [len(row) for row in best["score"].to_pylist()] == [0, 1] * 3
+    assert best["title"].to_pylist() == [[], ["t100"]] * 3
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_an_empty_catalogue_gives_empty_lists(model_path, requests_table, items_table, tmp_path, rows):
+    path = tmp_path / "none.parquet"
+    pq.write_table(items_table.slice(0, 0), path)
+    best = Scorer(Job(str(model_path), str(path), exclude_seen="item_id"))(requests_table.slice(0, rows)).table
+    assert best["score"].to_pylist() == [[]] * rows
+
+
+def test_ids_of_strings_are_found_in_two_histories(tmp_path):
+    golden = pytest.importorskip("pathlib").Path(__file__).parents[1] / "golden/v1-hadamard-softmax-strings.onnx"
+    items, history = ["a", "b", "c", "b"], {"clicks": [["b"], []], "buys": [["a"], ["é"]]}
+    pq.write_table(
+        pa.table({"candidate.item": items, "candidate.genres": pa.array([[]] * 4, pa.list_(pa.string()))}),
+        tmp_path / "items.parquet",
+    )
+    requests = pa.table(
+        {
+            "user.tags": pa.array([[], []], pa.list_(pa.string())),
+            "clicks.item": history["clicks"],
+            "clicks.genres": pa.array([[[]], []], pa.list_(pa.list_(pa.string()))),
+            "clicks.shop": [[1], []],
+            "buys.item": history["buys"],
+        }
+    )
+    best = Scorer(Job(str(golden), str(tmp_path / "items.parquet"), exclude_seen="item"))(requests).table
+    assert sorted(best["candidate.item"].to_pylist()[0]) == ["c"]
+    assert sorted(best["candidate.item"].to_pylist()[1]) == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("feature", ["genre", "country", "nothing"])
+def test_what_cannot_say_what_is_seen_is_refused(model_path, catalogue_path, feature):
+    with pytest.raises(InputError, match=f"exclude_seen: expected a feature of candidates and .*, got '{feature}'"):
+        Scorer(Job(str(model_path), str(catalogue_path), exclude_seen=feature))
+
+
+def test_parts_shrink_with_the_catalogue(monkeypatch, model_path, requests_path, catalogue_path, tmp_path):
+    monkeypatch.setattr("din_infer.bulk.runs.PART_PAIRS", 60 * 50)
+    job = Job(str(model_path), str(catalogue_path))
+    assert run(job, [str(requests_path)], tmp_path / "best").parts == 4
