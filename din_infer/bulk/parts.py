@@ -47,10 +47,7 @@ class Parts:
                 if result.rejects:
                     rejects.append(self._rejects(piece, result.rejects))
             if rejects:  # before the part, which says that all is done
-                with _writable(self.folder):
-                    self.rejects_folder.mkdir(exist_ok=True)
-                with _appearing(self._rejects_path(part.index)) as other, _writer(other, self.rejects_schema) as bad:
-                    bad.write_table(pa.concat_tables(rejects))
+                self._write_rejects(part.index, pa.concat_tables(rejects))
             writer.add_key_value_metadata({COUNTS: counts.to_json()})
         return counts
 
@@ -70,24 +67,32 @@ class Parts:
         indices = list(indices)
         rejects = [path for i in indices if (path := self._rejects_path(i)).exists()]
         if rejects:
-            _concatenate(rejects, self.rejects_schema, rejects_out)
+            self._concatenate(rejects, self.rejects_schema, rejects_out)
         else:
             rejects_out.unlink(missing_ok=True)
-        _concatenate([self._path(i) for i in indices], self.schema, out)
+        self._concatenate([self._path(i) for i in indices], self.schema, out)
 
     def discard(self) -> None:
-        """Removes the parts and, where nothing else is in it, the folder."""
-        for path in (*self.folder.glob("part-*.parquet"), *self.rejects_folder.glob("part-*.parquet"), self.manifest):
+        """Removes all that a run wrote, what says whose it is last, and the folder where nothing else is in it."""
+        for path in self.folder.glob("part-*.parquet"):
             path.unlink(missing_ok=True)
         self.remove_unfinished()
-        for folder in (self.rejects_folder, self.folder):
-            with suppress(OSError):
-                folder.rmdir()
+        self.remove_rejects()
+        self.manifest.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def remove_rejects(self) -> None:
+        for path in self.rejects_folder.glob("part-*.parquet"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.rejects_folder.rmdir()
 
     def remove_unfinished(self) -> None:
-        """What a killed writer left behind."""
-        for path in (*self.folder.glob(".part-*"), *self.folder.glob("._*"), *self.rejects_folder.glob(".part-*")):
-            path.unlink(missing_ok=True)
+        """What killed writers were at."""
+        for folder in (self.folder, self.rejects_folder):
+            for path in folder.glob(".*.[0-9]*"):
+                path.unlink(missing_ok=True)
 
     @property
     def rejects_folder(self) -> Path:
@@ -102,6 +107,22 @@ class Parts:
 
     def _rejects_path(self, index: int) -> Path:
         return self.rejects_folder / f"part-{index:06}.parquet"
+
+    def _concatenate(self, paths: list[Path], schema: pa.Schema, out: Path) -> None:
+        with _appearing(out, self.folder) as hidden, _writer(hidden, schema) as writer:
+            for path in paths:
+                with open_parquet(path) as file:
+                    for group in range(file.metadata.num_row_groups):
+                        table = file.read_row_group(group).replace_schema_metadata(schema.metadata)
+                        with _writable(hidden):
+                            writer.write_table(table)
+
+    def _write_rejects(self, index: int, rejects: pa.Table) -> None:
+        path = self._rejects_path(index)
+        with _writable(path):
+            path.parent.mkdir(exist_ok=True)
+        with _appearing(path) as hidden, _writer(hidden, rejects.schema) as writer, _writable(hidden):
+            writer.write_table(rejects)
 
     def _rejects(self, piece: Piece, reasons: dict[int, str]) -> pa.Table:
         rows = list(reasons)
@@ -135,6 +156,7 @@ def claim(parts: Parts, identity: dict[str, Any], resume: bool, keep: bool) -> I
         done = parts.done()
         try:
             if not done:
+                parts.remove_rejects()  # of a part that another run was about to finish
                 with _appearing(parts.manifest) as hidden, _writable(hidden):
                     hidden.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
             yield done
@@ -186,20 +208,13 @@ def _short(values: dict[str, Any]) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
-def _concatenate(paths: list[Path], schema: pa.Schema, out: Path) -> None:
-    with _appearing(out) as hidden, _writer(hidden, schema) as writer:
-        for path in paths:
-            with open_parquet(path) as file:
-                for group in range(file.metadata.num_row_groups):
-                    table = file.read_row_group(group).replace_schema_metadata(schema.metadata)
-                    with _writable(hidden):
-                        writer.write_table(table)
-
-
 @contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A hidden file to write, which gets its name when all is on the disk, and goes when something fails."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+def _appearing(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A hidden file to write, which becomes `path` when all is on the disk, and goes when something fails.
+
+    It is in `folder`, or beside `path`, and its name ends in this process's number.
+    """
+    hidden = (folder or path.parent) / f".{path.name}.{os.getpid()}"
     try:
         yield hidden
         with _writable(path):

@@ -107,12 +107,16 @@ def score_batches(batches: Iterable[pa.RecordBatch], job: Job, threads: int | No
 
         job = Job("/shared/model.onnx")
         schema = Scorer(job).output_schema(to_arrow_schema(frame.schema))  # from pyspark.sql.pandas.types
-        scores = frame.mapInArrow(functools.partial(score_batches, job=job), from_arrow_schema(schema))
+        score = functools.partial(score_batches, job=job)
+        frame.select(struct("*").alias("request")).mapInArrow(score, from_arrow_schema(schema))
 
-    A worker loads the model once. Rejected requests are left out; with `on_error="fail"` the first one raises.
+    A batch of one struct column stands for its fields: mapInArrow takes no columns whose names have dots. A worker
+    loads the model once. Rejected requests are left out; with `on_error="fail"` the first one raises InputError.
     """
     scorer = _scorer(job, threads)
     for batch in batches:
+        if batch.num_columns == 1 and pa.types.is_struct(batch.schema.field(0).type):
+            batch = pa.RecordBatch.from_struct_array(batch.column(0))
         yield from scorer(pa.Table.from_batches([batch])).table.to_batches()
 
 

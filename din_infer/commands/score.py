@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,7 @@ def score(
         raise InputError("--top-k: expected --catalogue beside it, got none")
     items = None if catalogue is None else str(catalogue)
     job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
-    with _progress() as progress:
+    with _progress() as progress, redirect_stdout(sys.stderr):  # where Ray prints on its own
         summary = bulk.run(
             job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
         )

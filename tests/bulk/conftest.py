@@ -44,7 +44,3 @@ def small_parts(monkeypatch):
     """Parts of 30 rows, read and scored 8 at a time."""
     monkeypatch.setattr("din_infer.bulk.runs.PART_ROWS", 30)
     monkeypatch.setattr("din_infer.bulk.sources.BATCH_ROWS", 8)
-
-
-def with_column(table, name, values):
-    return table.set_column(table.column_names.index(name), name, pa.array(values, table.schema.field(name).type))
