@@ -20,7 +20,7 @@ def open_parquet(path: Path, what: str = "a Parquet file") -> Iterator[Any]:
     if not path.is_file():
         raise DataError(f"{path}: expected {what}, got {'a folder' if path.is_dir() else 'nothing there'}")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where the file has them
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: expected {what}, got: {error}") from None

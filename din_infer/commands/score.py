@@ -99,12 +99,13 @@ def _progress() -> Iterator[Progress]:
     console = Console(stderr=True)
     columns = (
         rich.TextColumn("requests"),
-        rich.BarColumn(),
+        rich.BarColumn(12),
         rich.MofNCompleteColumn(),
         rich.TextColumn("{task.fields[pairs]}"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("left"),
     )
-    times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
-    with rich.Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("score", total=None, pairs="")
         candidates = 0
         first: Counts | None = None
@@ -116,11 +117,20 @@ def _progress() -> Iterator[Progress]:
                 bar.update(task, total=total)
             else:
                 candidates += more.candidates
-            elapsed = bar.tasks[0].elapsed or 0
-            pairs = f"{candidates:,} candidates, {candidates / max(elapsed, 1e-9):,.0f}/s"
+            elapsed = max(bar.tasks[0].elapsed or 0, 1e-9)
+            pairs = f"{_short(candidates)} candidates, {_short(candidates / elapsed)}/s"
             bar.update(task, advance=more.requests + more.rejected, pairs=pairs)
 
         yield progress
+
+
+def _short(number: float) -> str:
+    """Three digits and a unit, so that the line fits 80 columns."""
+    units = iter(("", "k", "M", "G"))
+    unit = next(units)
+    while number >= 1000 and unit != "G":
+        number, unit = number / 1000, next(units)
+    return f"{number:.3g}{unit}" if number < 1000 else f"{number:,.0f}{unit}"
 
 
 def _facts(summary: Summary) -> dict[str, Any]:

@@ -128,15 +128,19 @@ def test_only_files_can_be_resumed(model_path, requests_table, tmp_path, monkeyp
             run(Job(str(model_path)), ["-"], tmp_path / "out", **options)
 
 
+FLIPPED = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+
+
+@pytest.mark.parametrize(("options", "width"), [({"compression": "zstd"}, 100), (FLIPPED, 1)])
 def test_an_unreadable_row_group_is_named_and_costs_nothing_else(
-    small_parts, model_path, requests_path, requests_table, tmp_path
+    small_parts, model_path, requests_path, requests_table, tmp_path, options, width
 ):
-    metadata = pq.ParquetFile(requests_path).metadata
-    column = metadata.row_group(4).column(0)  # rows 148 to 184
+    pq.write_table(requests_table, requests_path, row_group_size=37, **options)
+    column = pq.ParquetFile(requests_path).metadata.row_group(4).column(requests_table.column_names.index("user.age"))
     data = bytearray(requests_path.read_bytes())
-    start = column.dictionary_page_offset or column.data_page_offset
-    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    last = column.data_page_offset + column.total_compressed_size - 2
+    data[last - width : last] = bytes(byte ^ 0x40 for byte in data[last - width : last])
     requests_path.write_bytes(data)
     with pytest.raises(DataError, match=r"requests.parquet: row group 4: expected rows, got: "):
         run(Job(str(model_path)), [str(requests_path)], tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("part-*"))) == 4  # of 30 rows
+    assert len(list((tmp_path / "out").glob("part-*"))) == 4  # of 30 rows; the row group begins in the next
