@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import din_infer
+from din_infer.commands.score import short_number
 from din_infer.commands.show import calibration, print_calibration, print_splits
 
 pa = pytest.importorskip("pyarrow")
@@ -177,3 +178,20 @@ def test_a_bad_row_leaves_no_file(din_infer_command, model_path, requests_path, 
     assert status == 2
     assert "user.age: expected finite float32 numbers, got nan" in err
     assert [p.name for p in tmp_path.iterdir()] == ["requests.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1k"),
+        (12345, "12.3k"),
+        (999_999, "1M"),
+        (2.5e9, "2.5G"),
+        (1e13, "10,000G"),
+    ],
+)
+def test_progress_shows_short_numbers(number, text):
+    assert short_number(number) == text

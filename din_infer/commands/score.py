@@ -118,19 +118,19 @@ def _progress() -> Iterator[Progress]:
             else:
                 candidates += more.candidates
             elapsed = max(bar.tasks[0].elapsed or 0, 1e-9)
-            pairs = f"{_short(candidates)} candidates, {_short(candidates / elapsed)}/s"
+            pairs = f"{short_number(candidates)} candidates, {short_number(candidates / elapsed)}/s"
             bar.update(task, advance=more.requests + more.rejected, pairs=pairs)
 
         yield progress
 
 
-def _short(number: float) -> str:
-    """Three digits and a unit, so that the line fits 80 columns."""
-    units = iter(("", "k", "M", "G"))
-    unit = next(units)
-    while number >= 1000 and unit != "G":
-        number, unit = number / 1000, next(units)
-    return f"{number:.3g}{unit}" if number < 1000 else f"{number:,.0f}{unit}"
+def short_number(number: float) -> str:
+    """At most four digits and a unit, so that the line fits 80 columns."""
+    for unit in ("", "k", "M"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:,.0f}G" if number >= 999.5 else f"{number:.3g}G"
 
 
 def _facts(summary: Summary) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from din_infer.bulk import Job, run
+from din_infer.bulk import Counts, Job, run
 from din_infer.errors import DataError, InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -219,3 +219,20 @@ def test_a_missing_folder_fails_before_any_work(model_path, requests_path, tmp_p
     (tmp_path / "is.parquet").mkdir()
     with pytest.raises(OSError, match="expected a file to write"):
         run(Job(str(model_path)), [str(requests_path)], tmp_path / "is.parquet")
+
+
+def test_progress_hears_of_all_requests_and_first_of_those_done_before(
+    small_parts, model_path, requests_path, tmp_path
+):
+    job, names, out = Job(str(model_path)), [str(requests_path)], tmp_path / "out"
+    heard = []
+    whole = run(job, names, out, progress=lambda more, total: heard.append((more, total)))
+    assert heard[0] == (Counts(), 200)
+    assert sum((more for more, _ in heard), Counts()) == whole.counts
+    assert len(heard) == 1 + 200 // 8 + 2  # 30 rows in batches of 8: four a part
+    for index in (2, 5):
+        (out / f"part-{index:06}.parquet").unlink()
+    heard.clear()
+    again = run(job, names, out, resume=True, progress=lambda more, total: heard.append((more, total)))
+    assert again.counts == whole.counts
+    assert (heard[0][0], again.resumed.requests) == (again.resumed, 140)
