@@ -21,7 +21,7 @@ from din_infer.parquet import open_parquet
 from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
-PAIRS = 1 << 21  # scored in a call: bounds what a call holds, 8 bytes and more for each pair and column
+PAIRS = 1 << 22  # scored in a call, at some 30 bytes each for the score, its key and their sorting
 
 Columns = Mapping[str, Any]
 
@@ -62,10 +62,13 @@ class Catalogue:
         seen: _Pairs | None = None
         for first, last in self._chunks(requests):
             before = model.unknown_ids
-            scores = model.score({**columns, **self._tiled(first, last, requests)}, plan="auto")
+            scores = model.score(columns, plan="auto", catalogue=self.columns(first, last))
             for name, count in model.unknown_ids.items():
-                if first == 0 or name.startswith("candidate."):  # a request's own ids are looked up for each chunk
-                    unknown[name] = unknown.get(name, 0) + count - before.get(name, 0)
+                new = count - before.get(name, 0)
+                if name.startswith("candidate."):  # an item's ids are looked up once for all requests
+                    unknown[name] = unknown.get(name, 0) + new * requests
+                elif first == 0:  # a request's own ids once for each chunk
+                    unknown[name] = new
             keys = topk.make_keys(scores.reshape(requests, last - first), first)
             if self._seen is not None:
                 seen = seen or self._seen.pairs(columns, requests)  # after the model has checked them
@@ -74,9 +77,9 @@ class Catalogue:
             best = topk.merge(best, keys, k)
         return Ranked(*topk.decode(best), unknown)
 
-    def no_candidates(self, requests: int) -> Columns:
-        """The candidate columns of requests that have none."""
-        return self._tiled(0, 0, requests)
+    def columns(self, first: int, last: int) -> Columns:
+        """The candidate columns of items `first` to `last`, as `Model.score` takes a catalogue."""
+        return {name: column[first:last] for name, column in self._columns.items()}
 
     def lists(self, ranked: Ranked) -> pa.Table:
         """The items' columns as lists, one per request, with `score` behind them."""
@@ -89,10 +92,6 @@ class Catalogue:
         size = max(1, PAIRS // max(1, requests))
         for first in range(0, max(1, len(self)), size):  # an empty one too, so that requests are checked
             yield first, min(first + size, len(self))
-
-    def _tiled(self, first: int, last: int, requests: int) -> dict[str, Jagged]:
-        """Items `first` to `last` as every request's candidates."""
-        return {name: _tile(column[first:last], requests) for name, column in self._columns.items()}
 
 
 class _Pairs(NamedTuple):
@@ -146,13 +145,6 @@ def _one_each(name: str, column: Array | Jagged) -> Array | Jagged:
     if not isinstance(column, Jagged) or (column.lengths != 1).any():
         raise InputError(f"{name}: expected a catalogue with one item per row, got lists of items")
     return column.values
-
-
-def _tile(values: Array | Jagged, requests: int) -> Jagged:
-    if isinstance(values, Jagged):
-        inner = Jagged.from_lengths(np.tile(np.asarray(values.values), requests), np.tile(values.lengths, requests))
-        return Jagged.from_lengths(inner, np.full(requests, len(values)))
-    return Jagged.from_lengths(np.tile(values, requests), np.full(requests, len(values)))
 
 
 def _arrow_ids(values: Any, type_: pa.DataType) -> pa.Array:

@@ -66,9 +66,7 @@ class Scorer:
 
     def _check(self, table: pa.Table) -> None:
         columns = columns_of(table, self.model.schema, self._groups)
-        if self.catalogue is not None:
-            columns |= self.catalogue.no_candidates(len(table))
-        encode(self.model.schema, columns)
+        encode(self.model.schema, columns, None if self.catalogue is None else self.catalogue.columns(0, 0))
 
     def _score(self, table: pa.Table, rejects: dict[int, str]) -> Scored:
         columns = columns_of(table, self.model.schema, self._groups)

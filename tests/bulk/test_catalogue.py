@@ -28,7 +28,7 @@ def expected(model_path, requests, items, k, seen=()):
     return orders, scores
 
 
-@pytest.mark.parametrize("pairs", [1, 900, 1 << 21])
+@pytest.mark.parametrize("pairs", [1, 900, 1 << 22])
 @pytest.mark.parametrize("exclude", [None, "item_id"])
 def test_the_best_are_those_of_a_full_sort(
     monkeypatch, model_path, requests_table, items_table, catalogue_path, pairs, exclude
@@ -46,7 +46,7 @@ def test_the_best_are_those_of_a_full_sort(
 
 def test_unknown_ids_count_once_per_request_and_pair(monkeypatch, model_path, requests_table, catalogue_path):
     counts = []
-    for pairs in (1, 1 << 21):
+    for pairs in (1, 1 << 22):
         monkeypatch.setattr("din_infer.bulk.catalogue.PAIRS", pairs)
         counts.append(Scorer(Job(str(model_path), str(catalogue_path)))(requests_table.slice(0, 20)).counts.unknown_ids)
     assert counts[0] == counts[1]
