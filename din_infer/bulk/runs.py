@@ -26,7 +26,8 @@ class Summary:
 
     - `counts`: of all parts; `resumed`: of those that an earlier run left, which are among them;
     - `rejects`: where the rejected rows are, None where there are none;
-    - `seconds`: of this run.
+    - `seconds`: of this run;
+    - `saved`: the share of multiply-adds that reuse among requests saved, in a sample of this run; None without one.
     """
 
     counts: Counts
@@ -35,6 +36,7 @@ class Summary:
     out: Path
     rejects: Path | None
     seconds: float
+    saved: float | None
     backend: str
     threads: int
 
@@ -85,9 +87,17 @@ def run(
             rejects = out.with_suffix(".rejects.parquet")
             parts.join(sorted(done), out, rejects)
     counts = sum(done.values(), Counts())
-    backend, used = scorer.model.backend, scorer.model.threads
-    seconds = time.perf_counter() - start
-    return Summary(counts, resumed, len(done), out, rejects if counts.rejected else None, seconds, backend, used)
+    return Summary(
+        counts,
+        resumed,
+        parts=len(done),
+        out=out,
+        rejects=rejects if counts.rejected else None,
+        seconds=time.perf_counter() - start,
+        saved=scorer.saved,
+        backend=scorer.model.backend,
+        threads=scorer.model.threads,
+    )
 
 
 def _check(source: Source, out: Path, resume: bool, engine: str) -> None:

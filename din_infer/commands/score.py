@@ -144,6 +144,7 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "parts": summary.parts,
         "seconds": summary.seconds,
         "candidates_per_second": (counts.candidates - resumed.candidates) / max(summary.seconds, 1e-9),
+        "saved_by_reuse": summary.saved,
         "threads": summary.threads,
         "backend": summary.backend,
         "out": str(summary.out),
@@ -158,6 +159,8 @@ def _print(summary: Summary) -> None:
         f" in {summary.seconds:.2f} s ({facts['candidates_per_second']:,.0f} a second, {summary.backend},"
         f" {summary.threads} threads)"
     )
+    if summary.saved:
+        typer.echo(f"{summary.saved:.0%} of the multiply-adds saved by reuse among requests")
     if facts["resumed_requests"]:
         typer.echo(f"{facts['resumed_requests']:,} of the requests are from the run that this one continued")
     if facts["rejected"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,31 @@ def test_parts_shrink_with_the_catalogue(monkeypatch, model_path, requests_path,
     monkeypatch.setattr("din_infer.bulk.runs.PART_PAIRS", 60 * 50)
     job = Job(str(model_path), str(catalogue_path))
     assert run(job, [str(requests_path)], tmp_path / "best").parts == 4
+
+
+def test_the_share_saved_by_reuse_is_told(
+    din_infer_command,
+    model_path,
+    write_random_model,
+    requests_path,
+    catalogue_path,
+    requests_table,
+    items_table,
+    tmp_path,
+):
+    small = din_infer.load(model_path)
+    semantics = small.semantics.to_dict()
+    semantics["units"]["history"]["hidden"] = [80, 40]  # worth reusing
+    vocabularies = {"item": np.arange(100, 130), "genre": np.arange(1, 8), "country": ["Chile"]}
+    model_path = write_random_model(small.schema.to_dict(), semantics, vocabularies)
+    requests_table = pa.concat_tables([requests_table.slice(0, 10)] * 60)
+    pq.write_table(requests_table, requests_path)
+    options = ("--out", tmp_path / "best.parquet", "--catalogue", catalogue_path, "--json")
+    _, printed, _ = din_infer_command("score", model_path, requests_path, *options)
+    columns = {name: requests_table[name] for name in requests_table.column_names if "." in name}
+    columns = {name: values for name, values in columns.items() if not name.startswith("candidate.")}
+    items = {name: items_table[name] for name in ("candidate.item_id", "candidate.genre")}
+    work = din_infer.load(model_path).explain_plan(columns, catalogue=items).multiply_adds
+    assert json.loads(printed)["saved_by_reuse"] == 1 - work["auto"] / work["request"] > 0
+    _, printed, _ = din_infer_command("score", model_path, requests_path, *options[:-1])
+    assert f"{1 - work['auto'] / work['request']:.0%} of the multiply-adds saved" in printed
