@@ -101,3 +101,11 @@ def write_random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         return write_model(path, Schema.from_dict(schema), Semantics.from_dict(semantics), vocabularies)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def path_of_large_unit(write_random_model: Callable[..., Path]) -> Path:
+    """As model_path, with a unit whose folded queries are worth remembering."""
+    schema = {**SCHEMA, "tables": {**SCHEMA["tables"], "item": {"dim": 60}}}
+    semantics = {**SEMANTICS, "units": {"history": {**UNIT, "hidden": [64, 5]}}}
+    return write_random_model(schema, semantics, VOCABULARIES)
