@@ -118,3 +118,11 @@ def din_infer_command(
         return ended.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def path_of_large_unit(write_random_model: Callable[..., Path]) -> Path:
+    """As model_path, with a unit whose folded queries are worth remembering."""
+    schema = {**SCHEMA, "tables": {**SCHEMA["tables"], "item": {"dim": 60}}}
+    semantics = {**SEMANTICS, "units": {"history": {**UNIT, "hidden": [64, 5]}}}
+    return write_random_model(schema, semantics, VOCABULARIES)

@@ -144,6 +144,18 @@ def test_bad_catalogues_are_refused(path):
         model.score(given, catalogue=[1, 2])
 
 
+def test_behaviours_that_come_again_are_weighed_once(path):
+    model = din_infer.load(path, threads=2)
+    often = columns(2, 100, 120, items=5)
+    report = model.explain_plan(often)
+    assert report.distinct_pairs < report.pairs / 10
+    assert report.multiply_adds["auto"] == report.multiply_adds["candidate"] < report.multiply_adds["request"]
+    assert_same_bits(path, often, 2)
+    once = {name: values[:1] for name, values in columns(1, 100, 30, items=10**6).items()}
+    work = model.explain_plan(once).multiply_adds
+    assert work["auto"] == work["request"]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     requests=st.integers(0, 40),

@@ -15,8 +15,6 @@ constexpr int64_t kWeightBytes = int64_t{32} << 20;
 // And the features of distinct candidates.
 constexpr int64_t kCandidateBytes = int64_t{64} << 20;
 
-constexpr int64_t kRequestsAtATime = 4;
-
 }  // namespace
 
 CandidatePlan::CandidatePlan(const Model::Parts& parts, int threads)
@@ -165,12 +163,29 @@ void CandidatePlan::Score(const Wave& wave, Parallel& parallel, float* scores) {
       WeighGroup(wave, static_cast<size_t>(item % histories), {first, std::min(first + kGroup, chunk.end)}, group,
                  scratch_[static_cast<size_t>(slot)]);
     });
-    parallel.For((wave.Requests() + kRequestsAtATime - 1) / kRequestsAtATime, [&](int64_t item, int slot) {
-      const int64_t first = item * kRequestsAtATime;
-      for (int64_t r = first; r < std::min(first + kRequestsAtATime, wave.Requests()); ++r) {
-        ScoreRequest(wave, r, chunk, scratch_[static_cast<size_t>(slot)], scores);
-      }
+    FindTiles(wave, chunk);
+    parallel.For(static_cast<int64_t>(tiles_.size()), [&](int64_t item, int slot) {
+      ScoreTile(wave, tiles_[static_cast<size_t>(item)], chunk, scratch_[static_cast<size_t>(slot)], scores);
     });
+  }
+}
+
+// The candidates of the chunk in each request, tile by tile.
+void CandidatePlan::FindTiles(const Wave& wave, Range chunk) {
+  const int64_t most = Kernels().tile;
+  tiles_.clear();
+  for (int64_t r = 0; r < wave.Requests(); ++r) {
+    const int64_t last = wave.CandidatesOf(r).end;
+    int64_t& next = next_[static_cast<size_t>(r)];
+    const auto in_chunk = [&] {
+      return next < last && *candidates_.Numbers(by_request_[static_cast<size_t>(next)]) < chunk.end;
+    };
+    while (in_chunk()) {
+      const int64_t first = next;
+      do ++next;
+      while (next < first + most && in_chunk());
+      tiles_.push_back({r, {first, next}});
+    }
   }
 }
 
@@ -237,26 +252,19 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
   score_waiting();
 }
 
-// The request's candidates in the chunk, a tile at a time.
-void CandidatePlan::ScoreRequest(const Wave& wave, int64_t request, Range chunk, Scratch& scratch, float* scores) {
+void CandidatePlan::ScoreTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch, float* scores) const {
   const Tower& tower = *parts_.tower;
-  const int64_t tile = Kernels().tile, aligned = (tile + 15) / 16 * 16, end = wave.CandidatesOf(request).end;
-  int64_t& next = next_[static_cast<size_t>(request)];
-  float* own = Reserve(scratch.own, static_cast<size_t>(tile * tower.own_width()));
+  const int64_t columns = Kernels().tile, aligned = (columns + 15) / 16 * 16;
+  float* own = Reserve(scratch.own, static_cast<size_t>(columns * tower.own_width()));
   float* logits = Reserve(scratch.tower, static_cast<size_t>(aligned) + tower.scratch());
-  for (;;) {
-    const int32_t* places = by_request_.data() + next;
-    int64_t count = 0;
-    for (; count < tile && next < end && *candidates_.Numbers(by_request_[static_cast<size_t>(next)]) < chunk.end;
-         ++count, ++next) {
-      const int64_t number = *candidates_.Numbers(by_request_[static_cast<size_t>(next)]);
-      Pool(wave, request, number, number - chunk.begin, own + count * tower.own_width(), scratch);
-    }
-    if (count == 0) return;
-    tower.Logits(own, count, wave.Bias(request), logits + aligned, logits);
-    Kernels().sigmoid(logits);
-    for (int64_t c = 0; c < count; ++c) scores[places[c]] = logits[c];
+  const int32_t* places = by_request_.data() + tile.places.begin;
+  for (int64_t c = 0; c < tile.places.size(); ++c) {
+    const int64_t number = *candidates_.Numbers(places[c]);
+    Pool(wave, tile.request, number, number - chunk.begin, own + c * tower.own_width(), scratch);
   }
+  tower.Logits(own, tile.places.size(), wave.Bias(tile.request), logits + aligned, logits);
+  Kernels().sigmoid(logits);
+  for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = logits[c];
 }
 
 // What the tower reads of one candidate: the histories pooled with its weights, and its own features.

@@ -32,6 +32,10 @@ class CandidatePlan {
   struct Pair {
     int32_t request, candidate;
   };
+  struct Tile {  // some of a request's candidates, at most as many as a tile has columns
+    int64_t request;
+    Range places;  // in by_request_
+  };
   struct Keys {
     Distinct distinct;
     std::vector<int64_t> offsets;  // of each request's behaviours
@@ -51,7 +55,8 @@ class CandidatePlan {
   int64_t ChunkSize(int threads) const;
   void WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, Scratch& scratch);
   void Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const;
-  void ScoreRequest(const Wave& wave, int64_t request, Range chunk, Scratch& scratch, float* scores);
+  void FindTiles(const Wave& wave, Range chunk);
+  void ScoreTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch, float* scores) const;
   // `place`: of the candidate in the chunk.
   void Pool(const Wave& wave, int64_t request, int64_t candidate, int64_t place, float* own, Scratch& scratch) const;
 
@@ -62,7 +67,8 @@ class CandidatePlan {
   std::vector<Pair> by_candidate_;
   std::vector<int32_t> by_request_;  // each request's candidates, by number
   std::vector<int64_t> next_;        // of each request in by_request_: the first that is not scored yet
-  std::vector<Scratch> scratch_;     // one per thread
+  std::vector<Tile> tiles_;
+  std::vector<Scratch> scratch_;  // one per thread
 };
 
 }  // namespace din_infer

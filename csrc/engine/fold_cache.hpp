@@ -14,7 +14,8 @@
 namespace din_infer {
 
 // A bounded map from a query's bits to its folded form, for many threads at once. A query is admitted when it comes for
-// the second time, and makes room by leaving out one that has not been asked for lately.
+// the second time, and makes room by leaving out one that has not been asked for lately. Nobody waits for a lock: to
+// compute a fold again takes microseconds, and in a forked child the owner of a lock may not exist.
 class FoldCache {
  public:
   struct Entry {
@@ -39,6 +40,7 @@ class FoldCache {
  private:
   static constexpr size_t kShards = 16;     // few threads ask for the same one at the same time
   static constexpr size_t kOffered = 4096;  // hashes of recent offers that are remembered
+  using Lock = std::unique_lock<std::mutex>;
   struct Shard {
     mutable std::mutex mutex;
     std::unordered_map<uint64_t, size_t> places;  // by hash
@@ -47,10 +49,11 @@ class FoldCache {
   };
 
   bool Offered(uint64_t hash);
-  size_t Place(Shard& shard) const;
+  size_t Place(Shard& shard);
 
   size_t dim_, folded_size_, shard_capacity_;
   std::array<Shard, kShards> shards_;
+  std::atomic<size_t> entries_{0};
   std::array<std::atomic<uint64_t>, kOffered> offered_{};
 };
 

@@ -5,6 +5,7 @@
 #include "engine/candidate_plan.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
+#include "engine/repeats.hpp"
 #include "engine/request_plan.hpp"
 #include "engine/wave.hpp"
 
@@ -19,8 +20,9 @@ constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 // To find what is distinct costs about as much per row (a candidate or a behaviour) as a tenth of these multiply-adds.
 constexpr int64_t kRowWork = 40'000;
 
-// Fewer have hardly a pair in common, and their folds come from the cache.
+// Fewer have hardly a pair in common, and their folds come from the cache, unless behaviours come again in a history.
 constexpr int64_t kFewRequests = 8;
+constexpr double kRepeatedShare = 0.25;
 
 }  // namespace
 
@@ -89,7 +91,7 @@ Range Scorer::State::NextCandidateWave(const CheckedBatch& batch, int64_t begin)
 }
 
 bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests) const {
-  if (requests.size() < kFewRequests || parts.file.semantics.pooling != Pooling::kActivationUnit) return false;
+  if (parts.file.semantics.pooling != Pooling::kActivationUnit) return false;
   int64_t work = 0, rows = 0;
   for (int64_t r = requests.begin; r < requests.end; ++r) {
     const int64_t queries = batch.candidate.Of(r).size();
@@ -101,7 +103,8 @@ bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests) const {
       work += queries * (unit.FoldWork() + keys * unit.PairWork());
     }
   }
-  return work >= rows * kRowWork;
+  if (work < rows * kRowWork) return false;
+  return requests.size() >= kFewRequests || RepeatedShare(parts.file.schema, batch, requests) >= kRepeatedShare;
 }
 
 bool Scorer::State::PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report) {

@@ -8,6 +8,7 @@
 
 #include "engine/candidate_plan.hpp"
 #include "engine/distinct.hpp"
+#include "engine/repeats.hpp"
 #include "engine/request_plan.hpp"
 #include "golden.hpp"
 
@@ -184,6 +185,24 @@ TEST(Distinct, NumbersRowsByHowOftenTheyOccur) {
     EXPECT_FALSE(distinct.Find(offsets, row, 1, parallel));
     ASSERT_TRUE(distinct.Find(offsets, row, 4, parallel));
   }
+}
+
+TEST(DistinctEstimate, IsCloseToTheCount) {
+  for (const int64_t distinct : {0, 1, 10, 1000, 50'000}) {
+    std::vector<int64_t> ids;
+    for (int64_t i = 0; i < 50'000; ++i) ids.push_back(distinct == 0 ? 0 : (i % distinct) * 1'000'003 - 5);
+    if (distinct == 0) ids.clear();
+    const int64_t size = static_cast<int64_t>(ids.size());
+    DistinctEstimate estimate(size);
+    estimate.Add(Column::int64s(ids.data(), size), {0, size});
+    EXPECT_NEAR(static_cast<double>(estimate.Count()), static_cast<double>(distinct),
+                1 + 0.02 * static_cast<double>(distinct));
+  }
+  const std::string text = "onetwoonethree";
+  const std::vector<int64_t> offsets{0, 3, 6, 9, 14};
+  DistinctEstimate estimate(4);
+  estimate.Add(Column::strings(text.data(), offsets.data(), 4), {0, 4});
+  EXPECT_EQ(estimate.Count(), 3);
 }
 
 }  // namespace
