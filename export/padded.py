@@ -43,7 +43,7 @@ def run_padded(session: Any, schema: Schema, columns: Mapping[str, Any]) -> npt.
     Runs a few requests at a time, so that padding stays small.
     """
     scores = [np.zeros(0, np.float32)]
-    for part in _parts(schema, columns):
+    for part in parts(schema, columns):
         inputs = padded_inputs(schema, part)
         (probability,) = session.run(["probability"], inputs)
         scores.append(unpadded(probability, inputs["candidate.lengths"]))
@@ -55,7 +55,7 @@ def unpadded(matrix: Array, lengths: Int64Array) -> Array:
     return matrix[np.arange(matrix.shape[1]) < lengths[:, None]]
 
 
-def _parts(schema: Schema, columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def parts(schema: Schema, columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Consecutive requests, as many at a time as PAIRS_PER_RUN allows."""
     encoded, requests = encode(schema, columns)
     lengths = {name: np.diff(offsets[0]) for name, (_, *offsets) in encoded.items() if offsets}

@@ -64,13 +64,13 @@ def synthetic(folder: Path, candidates: int, behaviours: int, count: int, seed: 
     )
     unit = ActivationUnit(hidden=(80, 40), activation="sigmoid")
     semantics = Semantics("activation_unit", {"history": unit}, Layers(hidden=(200, 80), activation="sigmoid"))
-    checkpoint = _untrained(schema, semantics, {}, seed)
+    checkpoint = untrained(schema, semantics, {}, seed)
 
     def ids(length: int) -> Jagged:
         return Jagged.from_lengths(rng.integers(0, items, length), np.array([length]))
 
     requests = [{"candidate.item_id": ids(candidates), "history.item_id": ids(behaviours)} for _ in range(count)]
-    return Workload(_exported(checkpoint, folder / "model.onnx"), schema, checkpoint, requests)
+    return Workload(exported(checkpoint, folder / "model.onnx"), schema, checkpoint, requests)
 
 
 def competitors(workload: Workload, threads: int, folder: Path) -> list[Competitor]:
@@ -102,7 +102,7 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
         return found
     found.append(_unfolded(unfolded(workload.model), model, requests, threads, "din_infer"))
     if workload.checkpoint:
-        twin_path = _exported(_twin(workload.checkpoint), folder / "twin.onnx")
+        twin_path = exported(_twin(workload.checkpoint), folder / "twin.onnx")
         twin = din_infer.load(twin_path, threads=threads)
         ours = f"din_infer, {_interaction(twin.semantics)}"
         found.append(Competitor(ours, _native(twin, requests)))
@@ -128,12 +128,12 @@ def _interaction(semantics: Semantics) -> str:
 def _twin(checkpoint: Checkpoint) -> Checkpoint:
     other = "hadamard" if _interaction(checkpoint.semantics) == "outer" else "outer"
     units = {name: dataclasses.replace(unit, interaction=other) for name, unit in checkpoint.semantics.units.items()}
-    return _untrained(
+    return untrained(
         checkpoint.schema, dataclasses.replace(checkpoint.semantics, units=units), checkpoint.vocabularies, seed=0
     )
 
 
-def _untrained(schema: Schema, semantics: Semantics, vocabularies: Mapping[str, Any], seed: int) -> Checkpoint:
+def untrained(schema: Schema, semantics: Semantics, vocabularies: Mapping[str, Any], seed: int) -> Checkpoint:
     torch = require("torch", extra="train")
     from din_infer.training.checkpoint import Checkpoint
     from din_infer.training.model import DIN
@@ -144,7 +144,7 @@ def _untrained(schema: Schema, semantics: Semantics, vocabularies: Mapping[str, 
     return Checkpoint(model.eval(), schema, semantics, vocabularies)
 
 
-def _exported(checkpoint: Checkpoint, path: Path) -> Path:
+def exported(checkpoint: Checkpoint, path: Path) -> Path:
     from din_infer.export import export_model
 
     path.parent.mkdir(parents=True, exist_ok=True)
