@@ -14,34 +14,20 @@ DType Type(const Column& column) {
   return column.string_offsets != nullptr ? DType::kString : DType::kInt64;
 }
 
-// Offsets must start at 0, never go down, and end at `values`.
-void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values) {
-  if (offsets.size < 1 || offsets.size - 1 != lists) {  // lists + 1 may overflow
-    throw InputError(name + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
-                     std::to_string(offsets.size));
-  }
-  if (offsets.data[0] != 0)
-    throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
-  for (int64_t i = 0; i < lists; ++i) {
-    if (offsets.data[i + 1] < offsets.data[i]) {
-      throw InputError(name + ": expected offsets that do not go down, got " + std::to_string(offsets.data[i]) +
-                       " then " + std::to_string(offsets.data[i + 1]) + " at " + std::to_string(i + 1));
-    }
-  }
-  if (offsets.data[lists] != values) {
-    throw InputError(name + ": expected offsets that end at the number of values, " + std::to_string(values) +
-                     ", got " + std::to_string(offsets.data[lists]));
-  }
-}
-
 void CheckValues(const std::string& name, const Column& column, DType expected) {
   if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
   if (column.size > 0 && Type(column) != expected) {
     throw InputError(name + ": expected " + Name(expected) + ", got " + Name(Type(column)));
   }
+  if (column.size > 0 && expected == DType::kInt64 && column.int64_values == nullptr) {
+    throw InputError(name + ": expected values, got a null pointer");
+  }
   if (expected == DType::kString && column.size > 0) {
     CheckOffsets(name + ": strings", {column.string_offsets, column.size + 1}, column.size,
                  column.string_offsets[column.size]);
+    if (column.characters == nullptr && column.string_offsets[column.size] > 0) {
+      throw InputError(name + ": expected characters, got a null pointer");
+    }
   }
   for (int64_t i = 0; expected == DType::kFloat32 && i < column.size; ++i) {
     if (!std::isfinite(column.float_values[i])) {
@@ -94,6 +80,26 @@ GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, c
 }
 
 }  // namespace
+
+void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values) {
+  if (offsets.size < 1 || offsets.size - 1 != lists) {  // lists + 1 may overflow
+    throw InputError(name + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
+                     std::to_string(offsets.size));
+  }
+  if (offsets.data == nullptr) throw InputError(name + ": expected offsets, got a null pointer");
+  if (offsets.data[0] != 0)
+    throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
+  for (int64_t i = 0; i < lists; ++i) {
+    if (offsets.data[i + 1] < offsets.data[i]) {
+      throw InputError(name + ": expected offsets that do not go down, got " + std::to_string(offsets.data[i]) +
+                       " then " + std::to_string(offsets.data[i + 1]) + " at " + std::to_string(i + 1));
+    }
+  }
+  if (offsets.data[lists] != values) {
+    throw InputError(name + ": expected offsets that end at the number of values, " + std::to_string(values) +
+                     ", got " + std::to_string(offsets.data[lists]));
+  }
+}
 
 Range Kept(const History& history, Range all) {
   if (history.max_length == 0 || all.size() <= history.max_length) return all;

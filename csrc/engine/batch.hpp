@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/schema.hpp"
@@ -34,6 +35,9 @@ struct CheckedBatch {
 
   int64_t Candidates() const { return candidate.lists.data[requests]; }
 };
+
+// Throws InputError unless there are lists + 1 offsets that start at 0, never go down, and end at `values`.
+void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values);
 
 // Throws InputError that names the column, what was expected and what came. The result points into `batch`.
 CheckedBatch CheckBatch(const Schema& schema, const Batch& batch);
