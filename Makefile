@@ -131,7 +131,7 @@ bench: build
 	$(BIN)/pytest benchmarks
 
 # ---- style ----
-CPP_FILES = $(shell find csrc -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
+CPP_FILES = $(shell find csrc tests -name '*.c' -o -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
 .PHONY: lint mypy format tidy
 lint: mypy
 	$(BIN)/ruff check
@@ -148,7 +148,7 @@ format: build
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 tidy: test-cpp
-	clang-tidy -p build/cpp --quiet $(filter %.cc %.cpp,$(CPP_FILES))
+	clang-tidy -p build/cpp --quiet $(filter csrc/%.cc,$(CPP_FILES))
 
 .PHONY: clean distclean
 clean:

@@ -16,7 +16,7 @@ LEVELS = (
     {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet", "threads"},
     {"_core"},
     {"kernels"},
-    {"model", "scoring", "explanation", "explanation_figure"},
+    {"model", "cmake", "scoring", "explanation", "explanation_figure"},
     {"data", "training", "export"},
     {"bench", "experiment"},
     {"commands", "cli"},

@@ -87,7 +87,7 @@ class DIN_INFER_API Model {
   // column, in all scoring with this model so far.
   std::map<std::string, int64_t> unknown_ids() const;
 
-  struct Parts;
+  struct DIN_INFER_HIDDEN Parts;
   const Parts& parts() const { return *parts_; }
 
  private:
@@ -116,7 +116,7 @@ class DIN_INFER_API Scorer {
   void score(const Batch& batch, float* scores);
 
  private:
-  struct State;
+  struct DIN_INFER_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 
@@ -183,7 +183,7 @@ class DIN_INFER_API ActivationUnitRunner {
   void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
 
  private:
-  struct State;
+  struct DIN_INFER_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 
