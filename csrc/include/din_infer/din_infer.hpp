@@ -187,4 +187,59 @@ class DIN_INFER_API ActivationUnitRunner {
   std::unique_ptr<State> state_;
 };
 
+// The largest difference between a probability that the model gives now and the one that PyTorch gave at export for the
+// same candidate: of the edge-case requests in the file's certificate. NaN counts as 1. Throws ModelFileError where the
+// file has no certificate.
+DIN_INFER_API double certificate_error(const Model& model);
+
+// A model that is replaced while it serves. Any number of threads may use a registry at once:
+//
+//   din_infer::ModelRegistry::Lease lease = registry.lease();
+//   lease->score(batch, scores);
+//
+// At most two versions are in memory: the next one is loaded once all leases on the last but one are back.
+class DIN_INFER_API ModelRegistry {
+  struct DIN_INFER_HIDDEN Version;
+  struct DIN_INFER_HIDDEN State;
+
+ public:
+  // A scorer of one version for one thread, which is as long as it lives: give it back after each call.
+  class DIN_INFER_API Lease {
+   public:
+    Lease(Lease&&) noexcept;
+    ~Lease();
+    const Model& model() const;
+    Scorer& operator*() const { return *scorer_; }
+    Scorer* operator->() const { return scorer_.get(); }
+
+   private:
+    friend class ModelRegistry;
+    Lease(std::shared_ptr<Version> version, std::unique_ptr<Scorer> scorer);
+    std::shared_ptr<Version> version_;
+    std::unique_ptr<Scorer> scorer_;
+  };
+
+  // Loads the first version in this thread; checks it as `replace` does. Throws ModelFileError.
+  explicit ModelRegistry(const std::string& path, ScorerOptions options = {});
+  ~ModelRegistry();  // waits for what is being loaded; leases may outlive it
+
+  Lease lease();            // of the version that serves now
+  Model model() const;      // that version's
+  int64_t version() const;  // 1, and 1 more after each replacement
+
+  // Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, lets as many
+  // scorers as are in use score it once, and then lets this version serve. Calls that are running end on the old one,
+  // which is freed after them. A file that cannot be loaded or whose certificate is missing or not kept changes
+  // nothing but error(). Of files that are given while one is being loaded, the last one is next.
+  void replace(const std::string& path);
+
+  // Waits until nothing is being loaded. Whether the last file serves.
+  bool wait() const;
+
+  std::string error() const;  // why the last file that was loaded was refused; empty where it was not
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
 }  // namespace din_infer
