@@ -28,7 +28,7 @@ SharedUnit UnitOf(const Model& model, const std::string& history) {
 void CheckRows(const std::string& name, const Rows& rows, int64_t requests) {
   if (rows.rows < 0) throw InputError(name + ": expected at least 0 rows, got " + std::to_string(rows.rows));
   if (rows.rows > 0 && rows.values == nullptr) throw InputError(name + ": expected values, got a null pointer");
-  CheckOffsets(name + ".offsets", rows.offsets, requests, rows.rows);
+  CheckOffsets(name, ".offsets", rows.offsets, requests, rows.rows);
 }
 
 void CheckCounts(const int64_t* counts, int64_t size) {

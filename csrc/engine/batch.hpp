@@ -1,7 +1,10 @@
 // A batch checked against the schema, its columns in the schema's order.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -20,26 +23,38 @@ struct Range {
 Range Kept(const History& history, Range all);
 
 struct GroupColumns {
-  std::vector<const Column*> columns;  // one per feature
-  Offsets lists;                       // values of each request; none for user and context, which have one each
+  explicit GroupColumns(std::pmr::memory_resource* memory) : columns(memory) {}
+
+  std::pmr::vector<const Column*> columns;  // one per feature
+  Offsets lists;                            // values of each request; none for user and context, which have one each
 
   Range Of(int64_t request) const {
     return lists.size == 0 ? Range{request, request + 1} : Range{lists.data[request], lists.data[request + 1]};
   }
 };
 
-struct CheckedBatch {
-  int64_t requests = 0;
-  GroupColumns user, context, candidate;
-  std::vector<GroupColumns> histories;
+// Points into the batch that it was made of.
+class CheckedBatch {
+  std::array<std::byte, 4096> buffer_;  // for pointers to hundreds of columns, so that a call allocates nothing
+  std::pmr::monotonic_buffer_resource memory_{buffer_.data(), buffer_.size()};
+
+ public:
+  // Throws InputError that names the column, what was expected and what came.
+  CheckedBatch(const Schema& schema, const Batch& batch);
+  CheckedBatch(const CheckedBatch&) = delete;
+  CheckedBatch& operator=(const CheckedBatch&) = delete;
 
   int64_t Candidates() const { return candidate.lists.data[requests]; }
+
+  int64_t requests;
+  GroupColumns user{&memory_}, context{&memory_}, candidate{&memory_};
+  std::pmr::vector<GroupColumns> histories{&memory_};
 };
 
-// Throws InputError unless there are lists + 1 offsets that start at 0, never go down, and end at `values`.
-void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values);
+inline CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) { return CheckedBatch(schema, batch); }
 
-// Throws InputError that names the column, what was expected and what came. The result points into `batch`.
-CheckedBatch CheckBatch(const Schema& schema, const Batch& batch);
+// Throws InputError unless there are lists + 1 offsets that start at 0, never go down, and end at `values`. `part`, of
+// what `name` names, follows it in messages.
+void CheckOffsets(const std::string& name, const char* part, const Offsets& offsets, int64_t lists, int64_t values);
 
 }  // namespace din_infer
