@@ -3,15 +3,16 @@
 
 #include "capi/border.hpp"
 #include "capi/handles.hpp"
+#include "capi/scoring.hpp"
 
 using din_infer::Batch;
 using din_infer::InputError;
 using din_infer::Scorer;
-using din_infer::ScorerOptions;
 using din_infer::capi::At;
 using din_infer::capi::Guard;
+using din_infer::capi::Options;
+using din_infer::capi::Score;
 using din_infer::capi::Text;
-using din_infer::capi::Threads;
 
 namespace {
 
@@ -37,17 +38,33 @@ int64_t Candidates(const Batch& batch) {
 
 }  // namespace
 
+namespace din_infer::capi {
+
+ScorerOptions Options(int threads, unsigned flags) {
+  if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD}) != 0) {
+    throw InputError("flags: expected 0 or DIN_INFER_AUTO_FOLD, got " + std::to_string(flags));
+  }
+  ScorerOptions options;
+  options.threads = Threads(threads);
+  options.auto_fold = (flags & DIN_INFER_AUTO_FOLD) != 0;
+  return options;
+}
+
+void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
+  if (size != Candidates(batch)) {
+    CheckSize("scores", scores, size, scorer.candidates(batch));  // which says more of a batch that does not fit
+  }
+  if (size > 0) At(scores, "scores");
+  scorer.score(batch, scores);
+}
+
+}  // namespace din_infer::capi
+
 din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
                                          din_infer_scorer** scorer) {
   return Guard([&] {
-    if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD}) != 0) {
-      throw InputError("flags: expected 0 or DIN_INFER_AUTO_FOLD, got " + std::to_string(flags));
-    }
-    ScorerOptions options;
-    options.threads = Threads(threads);
-    options.auto_fold = (flags & DIN_INFER_AUTO_FOLD) != 0;
     auto& handle = At(scorer, "scorer");
-    handle = new din_infer_scorer{Scorer(At(model, "model").model, options)};
+    handle = new din_infer_scorer{Scorer(At(model, "model").model, Options(threads, flags))};
   });
 }
 
@@ -61,15 +78,7 @@ din_infer_status din_infer_scorer_candidates(const din_infer_scorer* scorer, con
 
 din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch, float* scores,
                                         int64_t size) {
-  return Guard([&] {
-    Scorer& with = At(scorer, "scorer").scorer;
-    const Batch& what = At(batch, "batch").batch;
-    if (size != Candidates(what)) {
-      CheckSize("scores", scores, size, with.candidates(what));  // which says more of a batch that does not fit
-    }
-    if (size > 0) At(scores, "scores");
-    with.score(what, scores);
-  });
+  return Guard([&] { Score(At(scorer, "scorer").scorer, At(batch, "batch").batch, scores, size); });
 }
 
 din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch, const char* history,

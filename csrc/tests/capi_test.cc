@@ -129,6 +129,46 @@ TEST_P(CApi, Explains) {
   ExpectInputError(din_infer_explain(c_model_, batch_, "nothing", weights.data(), 0), "history: expected ");
 }
 
+TEST_P(CApi, ReplacesAModel) {
+  const std::string path = GoldenPath(GetParam(), ".onnx");
+  din_infer_model_registry* registry = nullptr;
+  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), 1, 0, &registry), DIN_INFER_OK) << din_infer_last_error();
+  const auto score = [&] {
+    std::vector<float> scores(expected_.size(), -1);
+    EXPECT_EQ(din_infer_model_registry_score(registry, batch_, scores.data(), Size(scores)), DIN_INFER_OK);
+    return scores;
+  };
+  const auto version = [&] {
+    int64_t number = -1;
+    EXPECT_EQ(din_infer_model_registry_version(registry, &number), DIN_INFER_OK);
+    return number;
+  };
+  EXPECT_EQ(score(), expected_);
+  EXPECT_EQ(version(), 1);
+  EXPECT_EQ(din_infer_model_registry_replace(registry, "/nonexistent/model.onnx"), DIN_INFER_OK);
+  ExpectRefused(din_infer_model_registry_wait(registry), DIN_INFER_MODEL_FILE_ERROR, "/nonexistent/model.onnx");
+  EXPECT_EQ(version(), 1);
+  EXPECT_EQ(din_infer_model_registry_replace(registry, path.c_str()), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_model_registry_wait(registry), DIN_INFER_OK);
+  EXPECT_EQ(version(), 2);
+  EXPECT_EQ(score(), expected_);
+
+  din_infer_model* model = nullptr;
+  EXPECT_EQ(din_infer_model_registry_model(registry, &model), DIN_INFER_OK);
+  din_infer_model_registry_free(std::exchange(registry, nullptr));
+  din_infer_scorer_free(std::exchange(scorer_, nullptr));
+  EXPECT_EQ(din_infer_scorer_create(model, 1, 0, &scorer_), DIN_INFER_OK);
+  din_infer_model_free(model);
+  EXPECT_EQ(Score(), expected_);
+
+  ExpectInputError(din_infer_model_registry_create(path.c_str(), 0, 0, &registry), "threads: expected 1 to 1024");
+  ExpectInputError(din_infer_model_registry_create(nullptr, 1, 0, &registry), "path: expected a pointer");
+  ExpectInputError(din_infer_model_registry_replace(nullptr, path.c_str()), "registry: expected a pointer");
+  ExpectRefused(din_infer_model_registry_create("/nonexistent/model.onnx", 1, 0, &registry), DIN_INFER_MODEL_FILE_ERROR,
+                "/nonexistent/model.onnx");
+  EXPECT_EQ(registry, nullptr);
+}
+
 TEST_P(CApi, RefusesABatchThatDoesNotFit) {
   std::vector<float> scores(expected_.size());
   const auto score = [&] { return din_infer_scorer_score(scorer_, batch_, scores.data(), Size(scores)); };
@@ -205,6 +245,7 @@ TEST(CApiErrors, FreeingNullDoesNothing) {
   din_infer_model_free(nullptr);
   din_infer_batch_free(nullptr);
   din_infer_scorer_free(nullptr);
+  din_infer_model_registry_free(nullptr);
   din_infer_activation_unit_runner_free(nullptr);
 }
 

@@ -11,7 +11,7 @@
  *   call, except where a batch is said to point to it.
  * - Handles come from functions that write them to their last argument, belong to the caller, and are freed by the
  *   `_free` of their type, in any order: what a handle needs of another one, it keeps alive itself.
- * - Models may be used by any number of threads at once; of all other handles, each by one thread at a time.
+ * - Models and registries may be used by any number of threads at once; of all other handles, each by one at a time.
  */
 #ifndef DIN_INFER_DIN_INFER_H
 #define DIN_INFER_DIN_INFER_H
@@ -39,7 +39,9 @@ typedef struct din_infer_model din_infer_model;
 typedef struct din_infer_batch din_infer_batch;
 /* Scratch memory, and perhaps threads, to score batches with one model. */
 typedef struct din_infer_scorer din_infer_scorer;
-/* The same for an activation unit alone. */
+/* A model that is replaced while it serves, with scorers for all threads. */
+typedef struct din_infer_model_registry din_infer_model_registry;
+/* What a scorer is, for an activation unit alone. */
 typedef struct din_infer_activation_unit_runner din_infer_activation_unit_runner;
 
 /* The library's version, `major.minor.patch`, in static memory. Cannot fail. */
@@ -139,6 +141,37 @@ DIN_INFER_API din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, 
  * OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch,
                                                  const char* history, float* weights, int64_t size);
+
+/* ---- replacing a model while it serves ---- */
+
+/* Loads the first version, from a file, in this thread, and checks it as `replace` does. Its scorers use up to
+ * `threads` threads and have the `flags` of din_infer_scorer_create. INPUT_ERROR, MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
+                                                               din_infer_model_registry** registry);
+/* Waits for what is being loaded. No other call on the registry may be running. */
+DIN_INFER_API void din_infer_model_registry_free(din_infer_model_registry* registry);
+
+/* din_infer_scorer_score with a scorer of the version that serves now. */
+DIN_INFER_API din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry,
+                                                              const din_infer_batch* batch, float* scores,
+                                                              int64_t size);
+
+/* Writes a handle of the model that serves now, which the caller frees: that version stays in memory until then. */
+DIN_INFER_API din_infer_status din_infer_model_registry_model(const din_infer_model_registry* registry,
+                                                              din_infer_model** model);
+
+/* Writes 1, and 1 more after each replacement. */
+DIN_INFER_API din_infer_status din_infer_model_registry_version(const din_infer_model_registry* registry,
+                                                                int64_t* version);
+
+/* Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, warms it up, and
+ * lets it serve; running calls end on the old version, which is freed after them. Returns at once. A file that is
+ * refused changes nothing but what `wait` returns. Of files that are given while one is being loaded, the last one is
+ * next. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_replace(din_infer_model_registry* registry, const char* path);
+
+/* Waits until nothing is being loaded. MODEL_FILE_ERROR where the last file was refused; the last error says why. */
+DIN_INFER_API din_infer_status din_infer_model_registry_wait(const din_infer_model_registry* registry);
 
 /* ---- the activation unit alone, on the caller's own embeddings ---- */
 
