@@ -20,9 +20,21 @@ class Model:
     @property
     def unknown_ids(self) -> dict[str, int]: ...
     def score(
-        self, columns: dict[str, tuple[Any, ...]], requests: int, threads: int, auto_fold: bool = False
+        self,
+        columns: dict[str, tuple[Any, ...]],
+        requests: int,
+        catalogue: bool,
+        threads: int,
+        auto_fold: bool,
+        auto_plan: bool,
     ) -> _Float32:
-        """One probability per candidate. `columns` as `din_infer.batch.encode` returns them."""
+        """One probability per candidate. `columns` as `din_infer.batch.encode` returns them; with `catalogue`, the
+        candidate columns hold one list, which every request scores."""
+
+    def explain_plan(
+        self, columns: dict[str, tuple[Any, ...]], requests: int, catalogue: bool, threads: int, auto_fold: bool
+    ) -> dict[str, int]:
+        """`candidates`, `pairs` and the `distinct_` ones; multiply-adds `request`, `candidate` and `auto`."""
 
     def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> _Float32:
         """A weight per candidate and behaviour: request after request, candidate after candidate."""

@@ -22,23 +22,40 @@ Encoded = tuple[Any, ...]
 _SHAPES = ("one value per request", "one list per request", "one list of lists per request")
 
 
-def encode(schema: Schema, columns: Mapping[str, Any]) -> tuple[dict[str, Encoded], int]:
+def encode(
+    schema: Schema, columns: Mapping[str, Any], catalogue: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Encoded], int]:
     """Checks a batch and returns its columns for the core, with the number of requests.
 
     `columns` holds exactly the schema's columns. Each has one entry per request: a number or string for user and
     context columns, a list for candidates and histories, one level deeper where the feature has several values.
+    With a catalogue the candidate columns are there instead, an entry per item, and come back as one list.
     Raises InputError.
     """
     if not isinstance(columns, Mapping):
         hint = "" if columns is None else "; a table goes to score_table"
         raise InputError(f"columns: expected a mapping of column names to columns, got {describe(columns)}{hint}")
-    check_names((column.name for column in schema.columns()), columns, "column")
-    shaped = {column.name: _shaped(column, columns[column.name]) for column in schema.columns()}
+    own = [column for column in schema.columns() if catalogue is None or column.group != "candidate"]
+    check_names((column.name for column in own), columns, "column")
+    if not own:
+        raise InputError("catalogue: expected a model that reads something beside candidates, got one that does not")
+    shaped = {column.name: _shaped(column, columns[column.name]) for column in own}
     requests = _check_requests(shaped)
+    if catalogue is not None:
+        shaped |= _catalogue(schema, catalogue)
     for group, features in schema.groups().items():
         if group not in ("user", "context"):
             _check_shared_offsets([(f"{group}.{name}", shaped[f"{group}.{name}"]) for name in features])
     return {column.name: _encoded(column, shaped[column.name]) for column in schema.columns()}, requests
+
+
+def _catalogue(schema: Schema, catalogue: Mapping[str, Any]) -> dict[str, Array | Jagged]:
+    """The candidate columns of a batch of one request that has every item."""
+    if not isinstance(catalogue, Mapping):
+        raise InputError(f"catalogue: expected a mapping of column names to columns, got {describe(catalogue)}")
+    expected = [column for column in schema.columns() if column.group == "candidate"]
+    check_names((column.name for column in expected), catalogue, "catalogue column")
+    return {column.name: _shaped(column, _batch_of_one(catalogue[column.name], column.name)) for column in expected}
 
 
 def one_request(

@@ -26,6 +26,23 @@ FOLDS = ("candidate", "auto")
 PLANS = ("auto", "request")
 
 
+class PlanReport(NamedTuple):
+    """What the requests of a batch have in common, and the multiply-adds that scoring it takes.
+
+    A base model's candidates share one pooled history, and everything here is 0.
+    """
+
+    candidates: int
+    distinct_candidates: int
+    """Candidates that differ in a feature."""
+    pairs: int
+    """Pairs of a candidate and a behaviour of its request, in all histories."""
+    distinct_pairs: int
+    """Those that differ in a feature, in memory at one time: the attention weights that have to be computed."""
+    multiply_adds: dict[str, int]
+    """`request`: request by request; `candidate`: candidate by candidate; `auto`: what `plan="auto"` does."""
+
+
 class Ranking(NamedTuple):
     """Each request's best candidates, best first, of equal scores the one listed first.
 
@@ -91,7 +108,9 @@ class Model:
             what = error if isinstance(error, SchemaError) else f"no readable metadata: {error}"
             raise ModelFileError(f"expected a din_infer model file, got {what}") from None
 
-    def score(self, columns: Mapping[str, Any], plan: str = "auto") -> npt.NDArray[np.float32]:
+    def score(
+        self, columns: Mapping[str, Any], plan: str = "auto", *, catalogue: Mapping[str, Any] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Probabilities of all candidates of a batch of requests, in the order given: float32 [candidates].
 
         `columns` has exactly the schema's columns, `<group>.<feature>`, each with one entry per request: a value for
@@ -99,14 +118,27 @@ class Model:
         values. Lists are Jagged, Python lists or Arrow lists; ids are integers of any dtype or strings, and ids that
         the model does not know share its default row. An empty history, no candidates, no requests: all are valid.
 
-        `plan`: `request` scores request by request; `auto` picks the fastest, which today is that one. Scores are the
-        same bits under each plan, and depend neither on the other candidates and requests nor on the threads.
+        `plan`: `request` scores request by request. `auto` scores candidate by candidate where many requests have
+        candidates and behaviours in common, because the weight of a behaviour for a candidate is the same for every
+        user, and request by request elsewhere. Scores are the same bits under each plan, and depend neither on the
+        other candidates and requests nor on the threads. Beside the batch a call takes at most some 300 MB, or what
+        one request needs.
+
+        `catalogue`: the candidate columns with an entry per item, in place of those in `columns`. Every request is
+        scored against all items, and the result is [requests * items], request after request.
 
         Raises InputError for columns that do not fit the schema.
         """
         if plan not in PLANS:
             raise InputError(f"plan: expected {' | '.join(PLANS)}, got {plan!r}")
-        return self._score(columns)[0]
+        return self._score(columns, catalogue, plan)[0]
+
+    def explain_plan(self, columns: Mapping[str, Any], *, catalogue: Mapping[str, Any] | None = None) -> PlanReport:
+        """What `plan="auto"` weighs up before it scores a batch, given as for `score`. Scores nothing."""
+        encoded, requests = encode(self._schema, columns, catalogue)
+        report = self._core.explain_plan(encoded, requests, catalogue is not None, self._threads, self._auto_fold)
+        work = {plan: report.pop(plan) for plan in ("request", "candidate", "auto")}
+        return PlanReport(**report, multiply_adds=work)
 
     def score_one(
         self,
@@ -134,11 +166,11 @@ class Model:
         table = tables.to_known(table)
         return tables.with_column(table, "score", Jagged(*self._score(tables.columns_of(table, self._schema))))
 
-    def rank(self, columns: Mapping[str, Any], k: int) -> Ranking:
-        """The `k` best candidates of each request, or all where it has fewer; `columns` as for `score`."""
+    def rank(self, columns: Mapping[str, Any], k: int, *, catalogue: Mapping[str, Any] | None = None) -> Ranking:
+        """The `k` best candidates of each request, or all where it has fewer; arguments as for `score`."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
-        return top_k(Jagged(*self._score(columns)), int(k))
+        return top_k(Jagged(*self._score(columns, catalogue)), int(k))
 
     def explain(self, columns: Mapping[str, Any]) -> dict[str, Jagged]:
         """How much each behaviour counts for each candidate: by history, lists of lists of float32 weights.
@@ -158,11 +190,16 @@ class Model:
             weights[name] = Jagged.from_lengths(Jagged.from_lengths(values, np.repeat(lengths, candidates)), candidates)
         return weights
 
-    def _score(self, columns: Mapping[str, Any]) -> tuple[npt.NDArray[np.float32], Int64Array]:
+    def _score(
+        self, columns: Mapping[str, Any], catalogue: Mapping[str, Any] | None = None, plan: str = "auto"
+    ) -> tuple[npt.NDArray[np.float32], Int64Array]:
         """Probabilities, and the offsets of each request's."""
-        encoded, requests = encode(self._schema, columns)
+        encoded, requests = encode(self._schema, columns, catalogue)
         _, offsets, *_ = encoded[f"candidate.{next(iter(self._schema.candidate))}"]
-        return self._core.score(encoded, requests, self._threads, self._auto_fold), offsets
+        if shared := catalogue is not None:
+            offsets = np.arange(requests + 1) * offsets[1]
+        scores = self._core.score(encoded, requests, shared, self._threads, self._auto_fold, plan == "auto")
+        return scores, offsets
 
     @property
     def unknown_ids(self) -> dict[str, int]:

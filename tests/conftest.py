@@ -92,9 +92,20 @@ def random_columns() -> Callable[..., dict[str, list[Any]]]:
     return make_columns
 
 
-@pytest.fixture
-def write_random_model(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def write_random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """write_random_model(schema, semantics, vocabularies): a path"""
-    return lambda schema, semantics, vocabularies: write_model(
-        tmp_path / "model.onnx", Schema.from_dict(schema), Semantics.from_dict(semantics), vocabularies
-    )
+
+    def write(schema: dict[str, Any], semantics: dict[str, Any], vocabularies: dict[str, Any]) -> Path:
+        path = tmp_path_factory.mktemp("model") / "model.onnx"
+        return write_model(path, Schema.from_dict(schema), Semantics.from_dict(semantics), vocabularies)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def path_of_large_unit(write_random_model: Callable[..., Path]) -> Path:
+    """As model_path, with a unit whose folded queries are worth remembering."""
+    schema = {**SCHEMA, "tables": {**SCHEMA["tables"], "item": {"dim": 60}}}
+    semantics = {**SEMANTICS, "units": {"history": {**UNIT, "hidden": [64, 5]}}}
+    return write_random_model(schema, semantics, VOCABULARIES)

@@ -90,10 +90,30 @@ def test_children_and_their_children_score(model_path, columns, expected, thread
     assert scores()
 
 
+# A worker of the parent may hold a lock when the child is forked, most often while it goes to sleep.
+@needs_fork
+@forks
+def test_many_children_forked_right_after_a_call(model_path, columns, expected):
+    model = din_infer.load(model_path, threads=2)
+    for _ in range(500):
+        model.score(columns)
+        assert in_child(lambda: model.score(columns).tobytes() == expected) == 0
+
+
+@needs_fork
+@forks
+def test_children_forked_while_folds_are_remembered(path_of_large_unit, columns):
+    model = din_infer.load(path_of_large_unit, threads=1)
+    check_children_while_others_score(model, columns, model.score(columns).tobytes(), children=60)
+
+
 @needs_fork
 @forks
 def test_children_forked_while_other_threads_score(model_path, columns, expected):
-    model = din_infer.load(model_path, threads=2)
+    check_children_while_others_score(din_infer.load(model_path, threads=2), columns, expected, children=10)
+
+
+def check_children_while_others_score(model, columns, expected, children):
     done = Event()
 
     def keep_scoring() -> None:
@@ -103,8 +123,8 @@ def test_children_forked_while_other_threads_score(model_path, columns, expected
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(keep_scoring) for _ in range(2)]
         try:
-            codes = [in_child(lambda: model.score(columns).tobytes() == expected) for _ in range(10)]
+            codes = [in_child(lambda: model.score(columns).tobytes() == expected) for _ in range(children)]
         finally:
             done.set()
-        assert codes == [0] * 10
+        assert codes == [0] * children
         assert [thread.result() for thread in running] == [None, None]

@@ -142,12 +142,7 @@ int64_t ActivationUnit::FoldWork() const {
   return interaction_ == Interaction::kOuter ? dim_ * (dim_ + 1) * units_ : 2 * dim_ * units_;
 }
 
-int64_t ActivationUnit::PairWork() const {
-  int64_t work = dim_ * units_ + dim_;
-  const kernels::Layers& layers = layers_.view();
-  for (int64_t l = 1; l < layers.count; ++l) work += layers.hidden[l].in * layers.hidden[l].out;
-  return work;
-}
+int64_t ActivationUnit::ScoreWork() const { return dim_ * units_ + layers_.Work(); }
 
 // x = [k, q, vec(k (x) q)]: k's and q's columns change places, and the product's become (j, i).
 // x = [q, k, q - k, q * k]: likewise, and the difference changes its sign.
@@ -173,16 +168,20 @@ ActivationUnit ActivationUnit::ForKeys(const UnitSemantics& semantics, int64_t d
 
 kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
                                            float* interest) const {
-  const kernels::KernelTable& kernel = Kernels();
-  const int64_t begin = block * kBlock;
+  const int64_t begin = block * kBlock, tile = Kernels().tile;
   const int64_t count = std::min(kBlock, keys.count - begin);
-  const float* tiles = keys.tiles + begin * dim_;
-  float* scores = scratch;
-  for (int64_t t = 0; t < count; t += kernel.tile) {
-    Scores(folded, tiles + t * dim_, std::min(kernel.tile, count - t), scratch + kBlock, scores + t);
+  for (int64_t t = 0; t < count; t += tile) {
+    Scores(folded, keys.tiles + (begin + t) * dim_, std::min(tile, count - t), scratch + kBlock, scratch + t);
   }
+  return PoolScoredBlock(scratch, keys, block, interest);
+}
+
+kernels::Partial ActivationUnit::PoolScoredBlock(float* scores, const PackedKeys& keys, int64_t block,
+                                                 float* interest) const {
+  const int64_t begin = block * kBlock;
   const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
-  return kernel.pool(tiles, dim_, count, counts, softmax_, scores, interest);
+  return Kernels().pool(keys.tiles + begin * dim_, dim_, std::min(kBlock, keys.count - begin), counts, softmax_, scores,
+                        interest);
 }
 
 void ActivationUnit::Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks,
@@ -195,15 +194,28 @@ void ActivationUnit::Join(const kernels::Partial* partials, const float* block_i
   Finish(total, interest);
 }
 
-void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
+template <class PoolOne>
+void ActivationUnit::PoolBlocks(const PackedKeys& keys, const PoolOne& pool_one, float* block_interest,
+                                float* interest) const {
   kernels::Partial total{-INFINITY, 0};
   std::fill(interest, interest + dim_, 0.0f);
-  float* block_interest = scratch + kBlock + layers_.scratch();
   for (int64_t block = 0; block < Blocks(keys); ++block) {
-    const kernels::Partial partial = PoolBlock(folded, keys, block, scratch, block_interest);
+    const kernels::Partial partial = pool_one(block, block_interest);
     Kernels().merge(dim_, softmax_, partial, block_interest, &total, interest);
   }
   Finish(total, interest);
+}
+
+void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
+  const auto pool_one = [&](int64_t block, float* out) { return PoolBlock(folded, keys, block, scratch, out); };
+  PoolBlocks(keys, pool_one, scratch + kBlock + layers_.scratch(), interest);
+}
+
+void ActivationUnit::PoolScores(float* scores, const PackedKeys& keys, float* scratch, float* interest) const {
+  const auto pool_one = [&](int64_t block, float* out) {
+    return PoolScoredBlock(scores + block * kBlock, keys, block, out);
+  };
+  PoolBlocks(keys, pool_one, scratch, interest);
 }
 
 void ActivationUnit::Finish(const kernels::Partial& total, float* interest) const {

@@ -31,7 +31,10 @@ class ActivationUnit {
   // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.
   void Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const;
 
-  // The same in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on
+  // The same where the keys' scores [whole tiles] are known; they are overwritten.
+  void PoolScores(float* scores, const PackedKeys& keys, float* scratch, float* interest) const;
+
+  // Pool in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on
   // any thread, then Join, which adds them up in their order. The bits are those of Pool.
   static int64_t Blocks(const PackedKeys& keys) { return (keys.count + kernels::kBlock - 1) / kernels::kBlock; }
   kernels::Partial PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
@@ -46,12 +49,16 @@ class ActivationUnit {
   void Scores(const float* folded, const float* tile, int64_t columns, float* scratch, float* scores) const;
 
   bool softmax() const { return softmax_; }
-  int64_t FoldWork() const;  // multiply-adds of one fold
-  int64_t PairWork() const;  // multiply-adds of one pair of key and query
+  int64_t FoldWork() const;                                // multiply-adds of one fold
+  int64_t ScoreWork() const;                               // multiply-adds of the score of one pair of key and query
+  int64_t PairWork() const { return ScoreWork() + dim_; }  // with its share of the pooling
 
  private:
   struct Scaled;
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled);
+  kernels::Partial PoolScoredBlock(float* scores, const PackedKeys& keys, int64_t block, float* interest) const;
+  template <class PoolOne>  // (block, interest) -> Partial
+  void PoolBlocks(const PackedKeys& keys, const PoolOne& pool_one, float* block_interest, float* interest) const;
   void Finish(const kernels::Partial& total, float* interest) const;  // divides by softmax's sum
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output

@@ -62,7 +62,8 @@ const std::string& ColumnName(const Group& group, const Feature& feature) {
   return name;
 }
 
-void CheckGroup(const Schema& schema, const Group& group, bool listed, const Batch& batch, GroupColumns* checked) {
+void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t requests, const Batch& batch,
+                GroupColumns* checked) {
   checked->columns.reserve(group.features.size());
   for (const Feature& feature : group.features) {
     const std::string& name = ColumnName(group, feature);
@@ -70,8 +71,7 @@ void CheckGroup(const Schema& schema, const Group& group, bool listed, const Bat
     if (found == batch.columns.end()) throw InputError(name + ": expected a column of this name, got none");
     const Column& column = found->second;
     CheckValues(name, column, schema.Type(feature));
-    CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo),
-               batch.requests);
+    CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo), requests);
     if (listed && checked->columns.empty()) checked->lists = column.lists[0];
     const Offsets& lists = checked->lists;
     if (listed && !std::equal(lists.data, lists.data + lists.size, column.lists[0].data)) {
@@ -112,13 +112,14 @@ Range Kept(const History& history, Range all) {
 
 CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch) : requests(batch.requests) {
   if (requests < 0) throw InputError("requests: expected a number of at least 0, got " + std::to_string(requests));
-  CheckGroup(schema, schema.user, false, batch, &user);
-  CheckGroup(schema, schema.context, false, batch, &context);
-  CheckGroup(schema, schema.candidate, true, batch, &candidate);
+  CheckGroup(schema, schema.user, false, requests, batch, &user);
+  CheckGroup(schema, schema.context, false, requests, batch, &context);
+  CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
+  candidate.shared = batch.shared_candidates;
   size_t known = user.columns.size() + context.columns.size() + candidate.columns.size();
   histories.reserve(schema.histories.size());
   for (const History& history : schema.histories) {
-    CheckGroup(schema, history, true, batch, &histories.emplace_back(&memory_));
+    CheckGroup(schema, history, true, requests, batch, &histories.emplace_back(&memory_));
     known += history.features.size();
   }
   if (batch.columns.size() != known) {

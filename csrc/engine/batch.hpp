@@ -27,8 +27,10 @@ struct GroupColumns {
 
   std::pmr::vector<const Column*> columns;  // one per feature
   Offsets lists;                            // values of each request; none for user and context, which have one each
+  bool shared = false;                      // the first list is every request's
 
   Range Of(int64_t request) const {
+    if (shared) return {0, lists.data[1]};
     return lists.size == 0 ? Range{request, request + 1} : Range{lists.data[request], lists.data[request + 1]};
   }
 };
@@ -44,7 +46,10 @@ class CheckedBatch {
   CheckedBatch(const CheckedBatch&) = delete;
   CheckedBatch& operator=(const CheckedBatch&) = delete;
 
-  int64_t Candidates() const { return candidate.lists.data[requests]; }
+  int64_t Candidates() const { return FirstScore(requests); }
+  int64_t FirstScore(int64_t request) const {  // scores of the requests before this one
+    return candidate.shared ? request * candidate.lists.data[1] : candidate.lists.data[request];
+  }
 
   int64_t requests;
   GroupColumns user{&memory_}, context{&memory_}, candidate{&memory_};

@@ -9,27 +9,12 @@ FoldCache::FoldCache(int64_t dim, int64_t folded_size, int64_t capacity)
       folded_size_(static_cast<size_t>(folded_size)),
       shard_capacity_((static_cast<size_t>(capacity) + kShards - 1) / kShards) {}
 
-// Four independent chains of multiply and xor-shift over the bits, mixed at the end (as in splitmix64).
-uint64_t FoldCache::Hash(const float* query) const {
-  constexpr uint64_t kOdd = 0x9E3779B97F4A7C15;
-  uint64_t chains[4] = {1, 2, 3, 4};
-  for (size_t i = 0; i < dim_; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, query + i, sizeof bits);
-    uint64_t& chain = chains[i % 4];
-    chain = (chain ^ bits) * kOdd;
-    chain ^= chain >> 32;
-  }
-  uint64_t hash = 0;
-  for (const uint64_t chain : chains) hash = (hash ^ chain) * kOdd, hash ^= hash >> 29;
-  return hash;
-}
-
 FoldCache::Folded FoldCache::Find(const float* query, uint64_t hash) const {
   const Shard& shard = shards_[hash % kShards];
   Folded found;
   {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const Lock lock(shard.mutex, std::try_to_lock);
+    if (!lock) return nullptr;
     const auto place = shard.places.find(hash);
     if (place == shard.places.end()) return nullptr;
     const std::shared_ptr<Entry>& entry = shard.entries[place->second];
@@ -46,8 +31,8 @@ void FoldCache::Offer(const float* query, uint64_t hash, const float* folded) {
   entry->query.assign(query, query + dim_);
   entry->folded.assign(folded, folded + folded_size_);
   Shard& shard = shards_[hash % kShards];
-  const std::lock_guard<std::mutex> lock(shard.mutex);
-  if (shard.places.count(hash) != 0) return;
+  const Lock lock(shard.mutex, std::try_to_lock);
+  if (!lock || shard.places.count(hash) != 0) return;
   const size_t place = Place(shard);
   shard.entries[place] = entry;
   shard.places.emplace(hash, place);
@@ -59,9 +44,10 @@ bool FoldCache::Offered(uint64_t hash) {
 }
 
 // A free place, or that of the first entry after the hand that was not asked for since the hand last passed.
-size_t FoldCache::Place(Shard& shard) const {
+size_t FoldCache::Place(Shard& shard) {
   if (shard.entries.size() < shard_capacity_) {
     shard.entries.emplace_back();
+    ++entries_;
     return shard.entries.size() - 1;
   }
   while (shard.entries[shard.hand]->asked.exchange(false, std::memory_order_relaxed)) {
@@ -74,12 +60,7 @@ size_t FoldCache::Place(Shard& shard) const {
 }
 
 size_t FoldCache::bytes() const {
-  size_t entries = 0;
-  for (const Shard& shard : shards_) {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
-    entries += shard.entries.size();
-  }
-  return entries * (sizeof(Entry) + (dim_ + folded_size_) * sizeof(float)) + sizeof(*this);
+  return entries_ * (sizeof(Entry) + (dim_ + folded_size_) * sizeof(float)) + sizeof(*this);
 }
 
 }  // namespace din_infer

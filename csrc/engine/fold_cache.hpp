@@ -14,7 +14,8 @@
 namespace din_infer {
 
 // A bounded map from a query's bits to its folded form, for many threads at once. A query is admitted when it comes for
-// the second time, and makes room by leaving out one that has not been asked for lately.
+// the second time, and makes room by leaving out one that has not been asked for lately. Nobody waits for a lock: to
+// compute a fold again takes microseconds, and in a forked child the owner of a lock may not exist.
 class FoldCache {
  public:
   struct Entry {
@@ -27,18 +28,19 @@ class FoldCache {
   // At most `capacity` queries, rounded up to whole shards, of `dim` floats, whose folded forms have `folded_size`.
   FoldCache(int64_t dim, int64_t folded_size, int64_t capacity);
 
-  // The query's folded form, or null.
+  // The query's folded form, or null. `hash` is the query's HashRow, here and below.
   Folded Find(const float* query, uint64_t hash) const;
 
   // Keeps a copy of both if this query was offered before.
   void Offer(const float* query, uint64_t hash, const float* folded);
 
-  uint64_t Hash(const float* query) const;
+  int64_t capacity() const { return static_cast<int64_t>(kShards * shard_capacity_); }
   size_t bytes() const;  // of what is kept now
 
  private:
   static constexpr size_t kShards = 16;     // few threads ask for the same one at the same time
   static constexpr size_t kOffered = 4096;  // hashes of recent offers that are remembered
+  using Lock = std::unique_lock<std::mutex>;
   struct Shard {
     mutable std::mutex mutex;
     std::unordered_map<uint64_t, size_t> places;  // by hash
@@ -47,10 +49,11 @@ class FoldCache {
   };
 
   bool Offered(uint64_t hash);
-  size_t Place(Shard& shard) const;
+  size_t Place(Shard& shard);
 
   size_t dim_, folded_size_, shard_capacity_;
   std::array<Shard, kShards> shards_;
+  std::atomic<size_t> entries_{0};
   std::array<std::atomic<uint64_t>, kOffered> offered_{};
 };
 

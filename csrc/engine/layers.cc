@@ -70,4 +70,10 @@ size_t PackedLayers::bytes() const {
   return floats * sizeof(float);
 }
 
+int64_t PackedLayers::Work() const {
+  int64_t work = view_.count > 0 ? view_.hidden[view_.count - 1].out : 0;
+  for (int64_t l = 1; l < view_.count; ++l) work += view_.hidden[l].in * view_.hidden[l].out;
+  return work;
+}
+
 }  // namespace din_infer

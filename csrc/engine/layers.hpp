@@ -48,6 +48,7 @@ class PackedLayers {
   const kernels::Layers& view() const { return view_; }
   size_t scratch() const { return static_cast<size_t>(2 * view_.widest * kernels::Kernels().tile); }  // floats
   size_t bytes() const;
+  int64_t Work() const;  // multiply-adds of a column past the first layer
 
  private:
   const float* Keep(const float* values, int64_t n);

@@ -115,6 +115,7 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown
     part.schema = &schema.histories[h];
     part.keys = EmbedGroup(file, rows, schema.histories[h]);
     part.query = QueryColumns(schema, schema.histories[h], candidate);
+    part.own_begin = pooled;
     pooled += part.keys.width();
     if (file.semantics.pooling != Pooling::kActivationUnit) continue;
     const UnitSemantics& unit = file.semantics.units[h];

@@ -20,6 +20,7 @@ namespace din_infer {
 struct HistoryPart {
   const History* schema = nullptr;
   GroupEmbedding keys;
+  int64_t own_begin = 0;       // of the pooled vector among what the tower reads of a candidate
   std::vector<int64_t> query;  // [D]: place in the candidate's embedding, or -1 for zero
   std::optional<ActivationUnit> unit,
       key_side;                      // folded on the candidate's and on the history's side; none in the base model

@@ -36,6 +36,8 @@ size_t Tower::scratch() const {
 
 size_t Tower::bytes() const { return layers_.bytes() + shared_.bytes() + own_weights_.size() * sizeof(float); }
 
+int64_t Tower::Work() const { return own_ * units_ + layers_.Work(); }
+
 void Tower::Bias(const float* shared, float* bias, float* scratch) const {
   kernels::Kernels().affine(shared_.view(), shared, shared_width(), 1, bias, bias_size(), scratch);
 }

@@ -18,6 +18,7 @@ class Tower {
   int64_t bias_size() const { return shared_.view().width; }
   size_t scratch() const;  // floats, for Bias and for Logits
   size_t bytes() const;
+  int64_t Work() const;  // multiply-adds of one candidate
 
   // shared [shared_width]: user, then context -> bias [bias_size].
   void Bias(const float* shared, float* bias, float* scratch) const;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "engine/row_hash.hpp"
+
 namespace din_infer {
 namespace {
 
@@ -127,7 +129,7 @@ void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBa
   float* next = Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
   for (size_t c = 0; c < count; ++c) {
     const float* query = queries + static_cast<int64_t>(c) * batch.query_stride;
-    scratch.hashes[c] = cache->Hash(query);
+    scratch.hashes[c] = HashRow(query, static_cast<size_t>(unit.dim()));
     scratch.cached[c] = cache->Find(query, scratch.hashes[c]);
     scratch.folds[c] = scratch.cached[c] != nullptr ? scratch.cached[c]->folded.data() : nullptr;
     if (scratch.folds[c] == nullptr) std::copy(query, query + unit.dim(), next + missing++ * unit.dim());

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
@@ -39,9 +40,10 @@ Column MakeColumn(const py::tuple& parts) {
   return column;
 }
 
-Batch MakeBatch(const py::dict& columns, int64_t requests) {
+Batch MakeBatch(const py::dict& columns, int64_t requests, bool shared_candidates = false) {
   Batch batch;
   batch.requests = requests;
+  batch.shared_candidates = shared_candidates;
   for (const auto& [name, parts] : columns) {
     batch.columns.emplace(name.cast<std::string>(), MakeColumn(parts.cast<py::tuple>()));
   }
@@ -55,17 +57,39 @@ class SharedModel {
 
   const Model& model() const { return model_; }
 
-  Floats Score(const py::dict& columns, int64_t requests, int threads, bool auto_fold) {
-    const Batch batch = MakeBatch(columns, requests);
-    std::unique_ptr<Scorer> scorer = Take({threads, auto_fold});
+  Floats Score(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold, bool auto_plan) {
+    const Batch batch = MakeBatch(columns, requests, catalogue);
+    const Options options{threads, auto_fold, auto_plan};
+    std::unique_ptr<Scorer> scorer = Take(options);
     Floats scores(scorer->candidates(batch));
     float* out = scores.mutable_data();
     {
       py::gil_scoped_release release;
       scorer->score(batch, out);
     }
-    Return({threads, auto_fold}, std::move(scorer));
+    Return(options, std::move(scorer));
     return scores;
+  }
+
+  py::dict ExplainPlan(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold) {
+    const Batch batch = MakeBatch(columns, requests, catalogue);
+    const Options options{threads, auto_fold, true};
+    std::unique_ptr<Scorer> scorer = Take(options);
+    PlanReport report;
+    {
+      py::gil_scoped_release release;
+      report = scorer->explain_plan(batch);
+    }
+    Return(options, std::move(scorer));
+    py::dict out;
+    out["candidates"] = report.candidates;
+    out["distinct_candidates"] = report.distinct_candidates;
+    out["pairs"] = report.pairs;
+    out["distinct_pairs"] = report.distinct_pairs;
+    out["request"] = report.request;
+    out["candidate"] = report.candidate;
+    out["auto"] = report.chosen;
+    return out;
   }
 
   Floats Explain(const py::dict& columns, int64_t requests, const std::string& history) const {
@@ -79,12 +103,16 @@ class SharedModel {
   }
 
  private:
-  using Options = std::pair<int, bool>;  // threads, auto_fold
+  using Options = std::tuple<int, bool, bool>;  // threads, auto_fold, auto_plan
 
   std::unique_ptr<Scorer> Take(Options options) {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& idle = idle_[options];
-    if (idle.empty()) return std::make_unique<Scorer>(model_, ScorerOptions{options.first, options.second});
+    if (idle.empty()) {
+      const auto [threads, auto_fold, auto_plan] = options;
+      const Plan plan = auto_plan ? Plan::kAuto : Plan::kRequest;
+      return std::make_unique<Scorer>(model_, ScorerOptions{threads, plan, auto_fold});
+    }
     std::unique_ptr<Scorer> scorer = std::move(idle.back());
     idle.pop_back();
     return scorer;
@@ -116,8 +144,10 @@ void RegisterModel(py::module_& module) {
       .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
       .def_property_readonly("unknown_ids", [](const SharedModel& shared) { return shared.model().unknown_ids(); })
-      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("threads"),
-           py::arg("auto_fold") = false)
+      .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),
+           py::arg("threads"), py::arg("auto_fold"), py::arg("auto_plan"))
+      .def("explain_plan", &SharedModel::ExplainPlan, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),
+           py::arg("threads"), py::arg("auto_fold"))
       .def("explain", &SharedModel::Explain, py::arg("columns"), py::arg("requests"), py::arg("history"));
 }
 

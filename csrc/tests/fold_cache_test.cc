@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/row_hash.hpp"
+
 namespace din_infer {
 namespace {
 
@@ -13,10 +15,12 @@ constexpr int64_t kDim = 3, kFolded = 5;
 std::vector<float> Query(int id) { return {static_cast<float>(id), 0.5f, -1}; }
 std::vector<float> Folded(int id) { return std::vector<float>(kFolded, 10.0f * static_cast<float>(id)); }
 
-void Offer(FoldCache& cache, int id) { cache.Offer(Query(id).data(), cache.Hash(Query(id).data()), Folded(id).data()); }
+void Offer(FoldCache& cache, int id) {
+  cache.Offer(Query(id).data(), HashRow(Query(id).data(), kDim), Folded(id).data());
+}
 
 FoldCache::Folded Find(const FoldCache& cache, int id) {
-  return cache.Find(Query(id).data(), cache.Hash(Query(id).data()));
+  return cache.Find(Query(id).data(), HashRow(Query(id).data(), kDim));
 }
 
 void ExpectFound(const FoldCache& cache, int id) {

@@ -1,4 +1,4 @@
-"""The activation unit on a GPU, device code of the backward pass: what the forward pass did not store is made again.
+"""The activation unit on a GPU, kernels of the backward pass.
 
 `unit_gradients_kernel` goes over each query's keys and gives the gradients of A(q), b(q) and, per program, of the
 packed weights; `key_gradients_kernel` over each tile of keys' queries and gives those of the keys. Each output has one
@@ -10,18 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from din_infer.kernels.activation.triton_kernel import (
-    activate,
-    affine,
-    chunk_start,
-    dice_share,
-    hidden_layer,
-    load_keys,
-    output,
-    total,
-    vectors_start,
-    weights_start,
-)
+from din_infer.kernels.activation.triton_kernel import chunk_start, load_keys, total, weights_start
+from din_infer.kernels.activation.triton_tile_backward import affine_backward, matrix_gradient, tile_backward
 
 
 @triton.jit
@@ -30,77 +20,6 @@ def plus(x, y):
     out = ()
     for i in tl.static_range(len(x)):
         out = out + (x[i] + y[i],)
-    return out
-
-
-@triton.jit
-def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.constexpr, UNIT: tl.constexpr):
-    """dz for a chunk; arguments as of `activate`. UNIT: adds the gradients of the chunk's vectors to `dvectors`."""
-    units = tl.arange(0, z.shape[1])
-    if ACTIVATION == "identity":
-        dz = dh
-    elif ACTIVATION == "relu":
-        dz = tl.where(z > 0, dh, 0.0)
-    elif ACTIVATION == "prelu":
-        dz = tl.where(z > 0, dh, dh * tl.load(vectors + H + units)[None, :])
-        if UNIT:
-            add_sum(dvectors + H, tl.where(z > 0, 0.0, dh * z))
-    elif ACTIVATION == "dice":
-        alpha = tl.load(vectors + H + units)[None, :]
-        mean = tl.load(vectors + 2 * H + units)[None, :]
-        inverse_std = tl.load(vectors + 3 * H + units)[None, :]
-        p = dice_share(z, vectors, H)
-        dn = dh * z * (1 - alpha) * p * (1 - p)
-        dz = dh * (p + (1 - p) * alpha) + dn * inverse_std
-        if UNIT:
-            add_sum(dvectors + H, dh * z * (1 - p))
-            add_sum(dvectors + 2 * H, -dn * inverse_std)
-            add_sum(dvectors + 3 * H, dn * (z - mean))
-    else:
-        y = activate(z, vectors, H, ACTIVATION)
-        if ACTIVATION == "sigmoid":
-            dz = dh * y * (1 - y)
-        elif ACTIVATION == "tanh":
-            dz = dh * (1 - y * y)
-        else:
-            dz = dh * 0.5 * (1 - y * y)
-    if UNIT:
-        add_sum(dvectors, dz)
-    return dz
-
-
-@triton.jit
-def add_sum(row, x):
-    """row [C] += the sum of x [BLOCK, C], where no other program writes `row`.
-
-    Carried in registers, these sums take 140 a thread at H = (80, 40). Each element is one thread's in every tile, so
-    they are added up in the order of the tiles.
-    """
-    tl.atomic_add(row + tl.arange(0, x.shape[1]), tl.sum(x, 0), sem="relaxed")
-
-
-@triton.jit
-def affine_backward(dz, matrix, IN: tl.constexpr, OUT: tl.constexpr, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """dz @ matrix.T [BLOCK, IN] in chunks, for dz [BLOCK, OUT] in chunks."""
-    out = ()
-    for i in tl.static_range(len(IN)):
-        rows = chunk_start(IN, i) + tl.arange(0, IN[i])
-        acc = tl.zeros([dz[0].shape[0], IN[i]], tl.float32)
-        for o in tl.static_range(len(OUT)):
-            columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
-            block = tl.load(matrix + rows[None, :] * total(OUT) + columns[:, None])
-            acc = tl.dot(dz[o].to(dtype), block, acc, input_precision=PRECISION)
-        out = out + (acc,)
-    return out
-
-
-@triton.jit
-def matrix_gradient(x, dz, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """x.T @ dz in chunks, row by row of chunks."""
-    out = ()
-    for i in tl.static_range(len(x)):
-        for o in tl.static_range(len(dz)):
-            out = out + (tl.dot(tl.trans(x[i]), dz[o].to(dtype), input_precision=PRECISION),)
     return out
 
 
@@ -120,89 +39,6 @@ def zeros_of_matrices(UNITS: tl.constexpr):
     for layer in tl.static_range(len(UNITS) - 1, 0, -1):
         out = out + zeros_of_matrix(UNITS[layer - 1], UNITS[layer])
     return out
-
-
-@triton.jit
-def score_gradient(k, s, du, count, valid, scale, lse, delta, DIMS: tl.constexpr, SOFTMAX: tl.constexpr):
-    """(weight of each key in the pooled sum, gradient of its score s), [BLOCK] each; du [D] is the pooled sum's."""
-    g = tl.zeros([s.shape[0]], tl.float32)
-    for i in tl.static_range(len(DIMS)):
-        g += tl.sum(k[i].to(tl.float32) * du[i][None, :], 1)
-    if SOFTMAX:
-        weight = tl.where(valid, tl.exp(scale * s - lse) * count, 0.0)
-        ds = scale * weight * (g - delta)
-    else:
-        weight = tl.where(valid, scale * s * count, 0.0)
-        ds = scale * count * g
-    return weight, tl.where(valid, ds, 0.0)
-
-
-@triton.jit
-def tile_backward(
-    k,
-    a,
-    b,
-    weights,
-    vectors,
-    dvectors,
-    du,
-    count,
-    valid,
-    scale,
-    lse,
-    delta,
-    again,
-    DIMS: tl.constexpr,
-    UNITS: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    SOFTMAX: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UNIT: tl.constexpr,
-):
-    """(weights of the keys [BLOCK], dz of the first layer in chunks, gradients of W_L .. W_2 where UNIT)."""
-    dtype: tl.constexpr = k[0].dtype
-    last: tl.constexpr = len(UNITS) - 1
-    z = (affine(k, a, b, DIMS, UNITS[0], PRECISION),)
-    for layer in tl.static_range(1, len(UNITS)):
-        h = hidden_layer(z[layer - 1], vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
-        matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
-        z = z + (affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION),)
-    h = hidden_layer(z[last], vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
-    w = vectors + vectors_start(UNITS, last + 1)
-    s = output(h, w, UNITS[last])
-    weight, ds = score_gradient(k, s, du, count, valid, scale, lse, delta, DIMS, SOFTMAX)
-
-    vectors += again  # 0, which the compiler cannot know: read again, they need not stay in registers
-    dmatrices = ()
-    dz = ()
-    for o in tl.static_range(len(UNITS[last])):
-        at = vectors_start(UNITS, last + 1) + chunk_start(UNITS[last], o)
-        if UNIT:
-            add_sum(dvectors + at, ds[:, None] * h[o])
-        row = tl.load(vectors + at + tl.arange(0, UNITS[last][o]))
-        dz = dz + (ds[:, None] * row[None, :],)
-    if UNIT:
-        add_sum(dvectors + vectors_start(UNITS, last + 1) + total(UNITS[last]), ds[:, None])
-    for layer in tl.static_range(len(UNITS) - 1, -1, -1):
-        dh = dz
-        dz = ()
-        for o in tl.static_range(len(UNITS[layer])):
-            at = vectors_start(UNITS, layer) + chunk_start(UNITS[layer], o)
-            dz = dz + (
-                activate_backward(
-                    dh[o], z[layer][o], vectors + at, dvectors + at, total(UNITS[layer]), ACTIVATION, UNIT
-                ),
-            )
-        if layer == 0:
-            first = dz
-        else:
-            if UNIT:
-                below = vectors + vectors_start(UNITS, layer - 1)
-                h = hidden_layer(z[layer - 1], below, dtype, UNITS[layer - 1], ACTIVATION)
-                dmatrices = dmatrices + matrix_gradient(h, dz, dtype, PRECISION)
-            matrix = weights + weights_start(UNITS, layer)
-            dz = affine_backward(dz, matrix, UNITS[layer - 1], UNITS[layer], dtype, PRECISION)
-    return weight, first, dmatrices
 
 
 @triton.jit

@@ -71,6 +71,7 @@ struct DIN_INFER_API Column {
 struct Batch {
   int64_t requests = 0;
   std::map<std::string, Column, std::less<>> columns;
+  bool shared_candidates = false;  // candidate columns hold one list, a catalogue, which every request scores
 };
 
 // A model, immutable and cheap to copy: copies share it.
@@ -95,11 +96,27 @@ class DIN_INFER_API Model {
   std::shared_ptr<const Parts> parts_;
 };
 
+// How a batch is scored; scores have the same bits under each.
+enum class Plan {
+  kRequest,  // request by request
+  kAuto,     // candidate by candidate where requests have so much in common that this takes clearly less work
+};
+
 struct ScorerOptions {
   int threads = 1;
+  Plan plan = Plan::kRequest;
   // Folds on the history's side where that is faster: scores then stay within 1e-6 of, but are not the bits of, the
   // default.
   bool auto_fold = false;
+};
+
+// What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
+// share one pooled history.
+struct PlanReport {
+  int64_t candidates = 0, distinct_candidates = 0;  // distinct: in their features
+  int64_t pairs = 0, distinct_pairs = 0;            // of a candidate and a behaviour of its request
+  int64_t request = 0, candidate = 0;               // multiply-adds request by request, and candidate by candidate
+  int64_t chosen = 0;                               // multiply-adds of what Plan::kAuto does
 };
 
 // Scores batches, with scratch memory of its own: for one thread at a time.
@@ -114,6 +131,9 @@ class DIN_INFER_API Scorer {
 
   // Writes one probability per candidate, in the order given. Throws InputError; `scores` is then unspecified.
   void score(const Batch& batch, float* scores);
+
+  // What Plan::kAuto weighs up before it scores the batch; scores nothing. Throws InputError.
+  PlanReport explain_plan(const Batch& batch);
 
  private:
   struct DIN_INFER_HIDDEN State;

@@ -1,0 +1,27 @@
+// How often behaviours come again, estimated without embedding them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/batch.hpp"
+
+namespace din_infer {
+
+// Estimates distinct values by linear counting (Whang, Vander-Zanden and Taylor 1990): each value sets a bit, and the
+// bits that stay clear tell how many there are.
+class DistinctEstimate {
+ public:
+  explicit DistinctEstimate(int64_t values);
+
+  void Add(const Column& column, Range values);  // ids
+  int64_t Count() const;
+
+ private:
+  std::vector<bool> seen_;
+};
+
+// The share of behaviours, 0 to 1, that come again in these requests: at most, as far as single ids tell.
+double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests);
+
+}  // namespace din_infer

@@ -1,0 +1,86 @@
+#include "engine/request_plan.hpp"
+
+#include <algorithm>
+
+namespace din_infer {
+
+RequestPlan::RequestPlan(const Model::Parts& parts, bool auto_fold, int threads)
+    : parts_(parts), auto_fold_(auto_fold), scratch_(static_cast<size_t>(threads)), queries_(parts.histories.size()) {}
+
+void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
+  const int64_t own_width = parts_.tower->own_width();
+  const size_t candidates = static_cast<size_t>(wave.Candidates());
+  Reserve(own_, candidates * static_cast<size_t>(own_width));
+  for (size_t h = 0; h < queries_.size(); ++h) {
+    Reserve(queries_[h], candidates * static_cast<size_t>(parts_.histories[h].keys.width()));
+  }
+  parallel.For(wave.Requests(), [&](int64_t request, int slot) { EmbedCandidates(wave, request, slot); });
+  for (size_t h = 0; h < queries_.size(); ++h) {
+    const HistoryPart& part = parts_.histories[h];
+    if (!part.unit.has_value()) continue;
+    runner_.Run(
+        *part.unit, auto_fold_ ? &*part.key_side : nullptr, part.folds.get(),
+        {wave.Keys(h), wave.Offsets(), queries_[h].data(), part.keys.width(), own_.data() + part.own_begin, own_width},
+        parallel);
+  }
+  WholeRequests(wave.Offsets(), wave.Requests(), whole_);
+  SplitCandidates(whole_, kernels::Kernels().tile, groups_);
+  parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
+    RunTower(wave, groups_[static_cast<size_t>(item)], scratch_[static_cast<size_t>(slot)], scores);
+  });
+}
+
+void RequestPlan::EmbedCandidates(Wave& wave, int64_t request, int slot) {
+  const Range candidates = wave.CandidatesOf(request);
+  const int64_t own_width = parts_.tower->own_width();
+  for (int64_t c = candidates.begin; c < candidates.end; ++c) {
+    float* embedded = own_.data() + (c + 1) * own_width - parts_.candidate.width();
+    wave.EmbedCandidate(c, slot, embedded);
+    for (size_t h = 0; h < queries_.size(); ++h) {
+      const HistoryPart& part = parts_.histories[h];
+      part.CopyQuery(embedded, queries_[h].data() + c * part.keys.width());
+    }
+  }
+  for (size_t h = 0; h < queries_.size(); ++h) {
+    if (!parts_.histories[h].unit.has_value()) {
+      EqualPooling(wave, h, request, scratch_[static_cast<size_t>(slot)]);
+    }
+  }
+}
+
+// The base model: every behaviour weighs 1 (sum) or 1 / T (mean), so all candidates share the pooled vector.
+void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request, FloatBuffer& buffer) {
+  const PackedKeys& keys = wave.Keys(history)[static_cast<size_t>(request)];
+  const int64_t dim = parts_.histories[history].keys.width();
+  const kernels::KernelTable& kernel = kernels::Kernels();
+  float* ones = Reserve(buffer, static_cast<size_t>(kernels::kBlock + 2 * dim));
+  float* pooled = ones + kernels::kBlock;
+  float* block = pooled + dim;
+  std::fill(pooled, pooled + dim, 0.0f);
+  kernels::Partial total{};
+  for (int64_t begin = 0; begin < keys.count; begin += kernels::kBlock) {
+    const int64_t count = std::min(kernels::kBlock, keys.count - begin);
+    std::fill(ones, ones + count, 1.0f);
+    const kernels::Partial partial = kernel.pool(keys.tiles + begin * dim, dim, count, nullptr, false, ones, block);
+    kernel.merge(dim, false, partial, block, &total, pooled);
+  }
+  if (parts_.file.semantics.pooling == Pooling::kMean && keys.count > 0) {
+    for (int64_t i = 0; i < dim; ++i) pooled[i] /= static_cast<float>(keys.count);
+  }
+  const Range candidates = wave.CandidatesOf(request);
+  for (int64_t c = candidates.begin; c < candidates.end; ++c) {
+    std::copy(pooled, pooled + dim, own_.data() + c * parts_.tower->own_width() + parts_.histories[history].own_begin);
+  }
+}
+
+void RequestPlan::RunTower(const Wave& wave, const CandidateGroup& group, FloatBuffer& buffer, float* scores) {
+  const Tower& tower = *parts_.tower;
+  const int64_t aligned = (kernels::Kernels().tile + 15) / 16 * 16;
+  float* logits = Reserve(buffer, static_cast<size_t>(aligned) + tower.scratch());
+  tower.Logits(own_.data() + group.candidates.begin * tower.own_width(), group.candidates.size(),
+               wave.Bias(group.request), logits + aligned, logits);
+  kernels::Kernels().sigmoid(logits);
+  std::copy(logits, logits + group.candidates.size(), scores + group.candidates.begin);
+}
+
+}  // namespace din_infer

@@ -1,0 +1,92 @@
+#include "engine/wave.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace din_infer {
+
+Wave::Wave(const Model::Parts& parts, int threads)
+    : parts_(parts),
+      histories_(parts.histories.size()),
+      scratch_(static_cast<size_t>(threads)),
+      unknown_(scratch_.size(), std::vector<int64_t>(parts.unknown.size())),
+      counted_before_(unknown_) {}
+
+void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel) {
+  batch_ = &batch;
+  requests_ = requests;
+  offsets_.assign(1, 0);
+  for (int64_t r = requests.begin; r < requests.end; ++r) {
+    offsets_.push_back(offsets_.back() + batch.candidate.Of(r).size());
+  }
+  const size_t count = static_cast<size_t>(requests.size());
+  Reserve(biases_, count * static_cast<size_t>(parts_.tower->bias_size()));
+  for (History& history : histories_) {
+    history.keys.assign(count, {});
+    if (history.tiles.size() < count) history.tiles.resize(count);
+  }
+  parallel.For(requests.size(), [&](int64_t request, int slot) { PrepareRequest(request, slot); });
+}
+
+const float* Wave::Bias(int64_t request) const { return biases_.data() + request * parts_.tower->bias_size(); }
+
+void Wave::EmbedCandidate(int64_t candidate, int slot, float* out) {
+  const size_t before = batch_->user.columns.size() + batch_->context.columns.size();
+  std::vector<int64_t>& unknown = unknown_[static_cast<size_t>(slot)];
+  if (!SharedCandidates()) {
+    candidate += batch_->candidate.Of(requests_.begin).begin;
+    return parts_.candidate.Embed(batch_->candidate, candidate, out, 1, unknown.data() + before);
+  }
+  const int64_t catalogue = batch_->candidate.Of(0).size();
+  const bool first = requests_.begin == 0 && candidate < catalogue;
+  parts_.candidate.Embed(batch_->candidate, candidate % catalogue, out, 1,
+                         first ? unknown.data() + before : counted_before_[static_cast<size_t>(slot)].data());
+}
+
+void Wave::PrepareRequest(int64_t request, int slot) {
+  const Tower& tower = *parts_.tower;
+  const int64_t row = requests_.begin + request;
+  int64_t* unknown_ids = unknown_[static_cast<size_t>(slot)].data();  // moves on, group by group
+  const int64_t shared = tower.shared_width();
+  float* values = Reserve(scratch_[static_cast<size_t>(slot)], static_cast<size_t>(shared) + tower.scratch() + 16);
+  parts_.user.Embed(batch_->user, row, values, 1, unknown_ids);
+  unknown_ids += batch_->user.columns.size();
+  parts_.context.Embed(batch_->context, row, values + parts_.user.width(), 1, unknown_ids);
+  unknown_ids += batch_->context.columns.size() + batch_->candidate.columns.size();
+  tower.Bias(values, biases_.data() + request * tower.bias_size(), values + shared);
+  for (size_t h = 0; h < histories_.size(); ++h) {
+    const GroupColumns& columns = batch_->histories[h];
+    PackHistory(h, Kept(*parts_.histories[h].schema, columns.Of(row)), static_cast<size_t>(request), unknown_ids);
+    unknown_ids += columns.columns.size();
+  }
+}
+
+void Wave::PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids) {
+  const int64_t tile = kernels::Kernels().tile;
+  const GroupEmbedding& keys = parts_.histories[history].keys;
+  FloatBuffer& buffer = histories_[history].tiles[request];
+  float* tiles = Reserve(buffer, static_cast<size_t>(WholeTiles(kept.size()) * keys.width()));
+  for (int64_t t = 0; t < kept.size(); ++t) {
+    keys.Embed(batch_->histories[history], kept.begin + t, tiles + t / tile * tile * keys.width() + t % tile, tile,
+               unknown_ids);
+  }
+  if (const int64_t used = kept.size() % tile; used != 0) {
+    float* last = tiles + kept.size() / tile * tile * keys.width();
+    for (int64_t i = 0; i < keys.width(); ++i) std::fill(last + i * tile + used, last + (i + 1) * tile, 0.0f);
+  }
+  histories_[history].keys[request] = {tiles, kept.size(), nullptr};
+}
+
+void Wave::CountUnknown() {
+  for (std::vector<int64_t>& counts : unknown_) {
+    for (size_t f = 0; f < counts.size(); ++f) {
+      if (counts[f] != 0) parts_.unknown[f].fetch_add(std::exchange(counts[f], 0), std::memory_order_relaxed);
+    }
+  }
+}
+
+void Wave::ForgetUnknown() {
+  for (std::vector<int64_t>& counts : unknown_) std::fill(counts.begin(), counts.end(), 0);
+}
+
+}  // namespace din_infer

@@ -1,0 +1,60 @@
+// Requests of a batch made ready for scoring: everything they read besides their candidates, embedded.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/batch.hpp"
+#include "engine/model.hpp"
+#include "engine/parallel.hpp"
+
+namespace din_infer {
+
+class Wave {
+ public:
+  Wave(const Model::Parts& parts, int threads);
+
+  // `requests` of `batch`, which must outlive their scoring. Requests are numbered from 0 from here on.
+  void Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel);
+
+  int64_t Requests() const { return static_cast<int64_t>(offsets_.size()) - 1; }
+  int64_t Candidates() const { return offsets_.back(); }
+  const int64_t* Offsets() const { return offsets_.data(); }  // [Requests() + 1], of the wave's candidates
+  Range CandidatesOf(int64_t request) const {
+    return {offsets_[static_cast<size_t>(request)], offsets_[static_cast<size_t>(request) + 1]};
+  }
+  const std::vector<PackedKeys>& Keys(size_t history) const { return histories_[history].keys; }
+  const float* Bias(int64_t request) const;  // of the tower: its share of user and context
+
+  // Whether every request has all candidates of the first.
+  bool SharedCandidates() const { return batch_->candidate.shared; }
+
+  // A candidate's features, all of them: [parts.candidate.width()]. Counts its unknown ids for the thread in `slot`,
+  // those of shared candidates once in a batch.
+  void EmbedCandidate(int64_t candidate, int slot, float* out);
+
+  // Adds the unknown ids seen since the last call to the model's, or drops them.
+  void CountUnknown();
+  void ForgetUnknown();
+
+ private:
+  struct History {
+    std::vector<FloatBuffer> tiles;  // one per request
+    std::vector<PackedKeys> keys;
+  };
+
+  void PrepareRequest(int64_t request, int slot);
+  void PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids);
+
+  const Model::Parts& parts_;
+  const CheckedBatch* batch_ = nullptr;
+  Range requests_;
+  std::vector<int64_t> offsets_;
+  std::vector<History> histories_;
+  FloatBuffer biases_;                         // [requests, tower.bias_size()]
+  std::vector<FloatBuffer> scratch_;           // one per thread
+  std::vector<std::vector<int64_t>> unknown_;  // ids per thread and feature
+  std::vector<std::vector<int64_t>> counted_before_;
+};
+
+}  // namespace din_infer
