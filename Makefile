@@ -71,11 +71,12 @@ sanitize-asan sanitize-tsan: sanitize-%: $(STAMPS)/build-tools
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(FIXED_ADDRESSES) \
 	  $(BIN)/ctest --test-dir build/$* --output-on-failure
 
-# libFuzzer on the model reader and on request decoding. The golden files are seeds for both: any bytes make a batch. What
+# libFuzzer on the model reader, on request decoding and on the activation unit in C. The golden files are seeds for all:
+# any bytes make a batch. What
 # it finds goes to build/fuzz/corpus/, where the next run starts. An input takes milliseconds; a minute is a hang.
 FUZZ_SECONDS ?= 60
-.PHONY: fuzz fuzz-build fuzz-model_file fuzz-requests
-fuzz: fuzz-model_file fuzz-requests
+.PHONY: fuzz fuzz-build fuzz-activation_unit fuzz-model_file fuzz-requests
+fuzz: fuzz-activation_unit fuzz-model_file fuzz-requests
 fuzz-build: $(STAMPS)/build-tools
 	scripts/system-packages $(PYTHON) clang
 	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++, which could not be installed"; exit 1; }
@@ -84,8 +85,8 @@ fuzz-build: $(STAMPS)/build-tools
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_INFER_FUZZ=ON --log-level=WARNING
 	$(BIN)/cmake --build build/fuzz
 fuzz-model_file: MAX_LENGTH := 65536
-fuzz-requests: MAX_LENGTH := 4096
-fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
+fuzz-activation_unit fuzz-requests: MAX_LENGTH := 4096
+fuzz-activation_unit fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
 	mkdir -p build/fuzz/corpus/$*
 	$(FIXED_ADDRESSES) build/fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(MAX_LENGTH) -timeout=60 -verbosity=0 \
 	  -print_final_stats=1 -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* tests/golden
@@ -131,7 +132,7 @@ bench: build
 	$(BIN)/pytest benchmarks
 
 # ---- style ----
-CPP_FILES = $(shell find csrc -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
+CPP_FILES = $(shell find csrc tests -name '*.c' -o -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h')
 .PHONY: lint mypy format tidy
 lint: mypy
 	$(BIN)/ruff check
@@ -148,7 +149,7 @@ format: build
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 tidy: test-cpp
-	clang-tidy -p build/cpp --quiet $(filter %.cc %.cpp,$(CPP_FILES))
+	clang-tidy -p build/cpp --quiet $(filter csrc/%.cc,$(CPP_FILES))
 
 .PHONY: clean distclean
 clean:

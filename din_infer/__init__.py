@@ -12,6 +12,7 @@ except ImportError as error:
     ) from None
 
 from din_infer import errors, kernels
+from din_infer.cmake import get_cmake_dir
 from din_infer.jagged import Jagged
 from din_infer.model import Model, Ranking, load
 from din_infer.schema import Schema
@@ -19,4 +20,15 @@ from din_infer.semantics import Semantics
 
 __version__ = "0.1.0"
 
-__all__ = ["Jagged", "Model", "Ranking", "Schema", "Semantics", "__version__", "errors", "kernels", "load"]
+__all__ = [
+    "Jagged",
+    "Model",
+    "Ranking",
+    "Schema",
+    "Semantics",
+    "__version__",
+    "errors",
+    "get_cmake_dir",
+    "kernels",
+    "load",
+]

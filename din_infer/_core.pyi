@@ -39,17 +39,17 @@ class Model:
     def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> _Float32:
         """A weight per candidate and behaviour: request after request, candidate after candidate."""
 
-class ActivationUnit:
+class ActivationUnitRunner:
     def __init__(
         self,
         interaction: str,
-        weights: list[_Float32],
-        biases: list[_Float32],
+        layers: list[tuple[_Float32, _Float32, dict[str, Any]]],
         activation: str,
-        activation_params: list[dict[str, Any]],
         normalize: str,
         scale: float | None,
-    ) -> None: ...
+    ) -> None:
+        """`layers`: weights, biases and activation parameters, which the last layer does not have."""
+
     def run(
         self,
         keys: _Float32,

@@ -31,9 +31,8 @@ bool IsUtf8(std::string_view text);
 const Json& Member(const Json& object, const std::string& key);
 
 // The value that belongs to the string `json`; null counts as `absent`.
-template <typename T>
-T AsChoice(const Json& json, const std::string& where, std::initializer_list<std::pair<std::string_view, T>> choices,
-           std::string_view absent = {}) {
+template <typename T, typename Choices = std::initializer_list<std::pair<std::string_view, T>>>
+T AsChoice(const Json& json, const std::string& where, const Choices& choices, std::string_view absent = {}) {
   const std::string_view name = json.is_string() ? std::string_view(json.get_ref<const std::string&>()) : absent;
   std::string expected;
   for (const auto& [choice, value] : choices) {

@@ -14,13 +14,7 @@ void ParseLayers(const Json& json, const std::string& where, LayerSemantics* lay
     JsonError(where + ".hidden", "a list of at most " + std::to_string(kMaxHiddenLayers) + " widths", hidden);
   }
   for (const Json& width : hidden) layers->hidden.push_back(AsInteger(width, where + ".hidden", 1, kMaxHiddenWidth));
-  layers->activation = AsChoice<Activation>(Member(json, "activation"), where + ".activation",
-                                            {{"sigmoid", Activation::kSigmoid},
-                                             {"relu", Activation::kRelu},
-                                             {"prelu", Activation::kPRelu},
-                                             {"tanh", Activation::kTanh},
-                                             {"dice", Activation::kDice},
-                                             {"bisigmoid", Activation::kBiSigmoid}});
+  layers->activation = AsChoice<Activation>(Member(json, "activation"), where + ".activation", kActivationNames);
   const Json& eps = Member(json, "eps");
   if (layers->activation == Activation::kDice) {
     layers->eps = AsFloat(eps, where + ".eps");
@@ -34,9 +28,8 @@ UnitSemantics ParseUnit(const Json& json, const std::string& where) {
   AsObject(json, where, {"hidden", "activation", "eps", "interaction", "normalize", "scale"});
   UnitSemantics unit;
   ParseLayers(json, where, &unit);
-  unit.interaction = AsChoice<Interaction>(Member(json, "interaction"), where + ".interaction",
-                                           {{"outer", Interaction::kOuter}, {"hadamard", Interaction::kHadamard}});
-  unit.softmax = AsChoice<bool>(Member(json, "normalize"), where + ".normalize", {{"none", false}, {"softmax", true}});
+  unit.interaction = AsChoice<Interaction>(Member(json, "interaction"), where + ".interaction", kInteractionNames);
+  unit.softmax = AsChoice<bool>(Member(json, "normalize"), where + ".normalize", kNormalizationNames);
   if (const Json& scale = Member(json, "scale"); !scale.is_null()) unit.scale = AsFloat(scale, where + ".scale");
   return unit;
 }

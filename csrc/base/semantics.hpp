@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/schema.hpp"
@@ -13,6 +14,13 @@ namespace din_infer {
 enum class Activation { kSigmoid, kRelu, kPRelu, kTanh, kDice, kBiSigmoid };
 enum class Interaction { kOuter, kHadamard };
 enum class Pooling { kActivationUnit, kSum, kMean };
+
+inline constexpr std::pair<std::string_view, Activation> kActivationNames[] = {
+    {"sigmoid", Activation::kSigmoid}, {"relu", Activation::kRelu}, {"prelu", Activation::kPRelu},
+    {"tanh", Activation::kTanh},       {"dice", Activation::kDice}, {"bisigmoid", Activation::kBiSigmoid}};
+inline constexpr std::pair<std::string_view, Interaction> kInteractionNames[] = {{"outer", Interaction::kOuter},
+                                                                                 {"hadamard", Interaction::kHadamard}};
+inline constexpr std::pair<std::string_view, bool> kNormalizationNames[] = {{"none", false}, {"softmax", true}};
 
 struct LayerSemantics {
   std::vector<int64_t> hidden;

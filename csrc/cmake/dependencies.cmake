@@ -2,6 +2,8 @@
 include(FetchContent)
 set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # what is set here decides the options of what is fetched
 
+find_package(Threads REQUIRED)
+
 find_package(TBB 2021 CONFIG QUIET)
 if(NOT TBB_FOUND)
   set(TBB_TEST OFF)

@@ -14,34 +14,20 @@ DType Type(const Column& column) {
   return column.string_offsets != nullptr ? DType::kString : DType::kInt64;
 }
 
-// Offsets must start at 0, never go down, and end at `values`.
-void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists, int64_t values) {
-  if (offsets.size < 1 || offsets.size - 1 != lists) {  // lists + 1 may overflow
-    throw InputError(name + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
-                     std::to_string(offsets.size));
-  }
-  if (offsets.data[0] != 0)
-    throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
-  for (int64_t i = 0; i < lists; ++i) {
-    if (offsets.data[i + 1] < offsets.data[i]) {
-      throw InputError(name + ": expected offsets that do not go down, got " + std::to_string(offsets.data[i]) +
-                       " then " + std::to_string(offsets.data[i + 1]) + " at " + std::to_string(i + 1));
-    }
-  }
-  if (offsets.data[lists] != values) {
-    throw InputError(name + ": expected offsets that end at the number of values, " + std::to_string(values) +
-                     ", got " + std::to_string(offsets.data[lists]));
-  }
-}
-
 void CheckValues(const std::string& name, const Column& column, DType expected) {
   if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
   if (column.size > 0 && Type(column) != expected) {
     throw InputError(name + ": expected " + Name(expected) + ", got " + Name(Type(column)));
   }
+  if (column.size > 0 && expected == DType::kInt64 && column.int64_values == nullptr) {
+    throw InputError(name + ": expected values, got a null pointer");
+  }
   if (expected == DType::kString && column.size > 0) {
-    CheckOffsets(name + ": strings", {column.string_offsets, column.size + 1}, column.size,
+    CheckOffsets(name, ": strings", {column.string_offsets, column.size + 1}, column.size,
                  column.string_offsets[column.size]);
+    if (column.characters == nullptr && column.string_offsets[column.size] > 0) {
+      throw InputError(name + ": expected characters, got a null pointer");
+    }
   }
   for (int64_t i = 0; expected == DType::kFloat32 && i < column.size; ++i) {
     if (!std::isfinite(column.float_values[i])) {
@@ -61,7 +47,7 @@ void CheckLists(const std::string& name, const Column& column, size_t levels, in
     const Offsets& offsets = column.lists[level];
     const bool innermost = level + 1 == levels;
     const int64_t inside = innermost ? column.size : column.lists[level + 1].size - 1;
-    CheckOffsets(name, offsets, lists, inside);
+    CheckOffsets(name, "", offsets, lists, inside);
     lists = inside;
   }
   if (levels == 0 && column.size != requests) {
@@ -70,29 +56,53 @@ void CheckLists(const std::string& name, const Column& column, size_t levels, in
   }
 }
 
-GroupColumns CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t requests, const Batch& batch) {
-  GroupColumns result;
-  std::string first;
+const std::string& ColumnName(const Group& group, const Feature& feature) {
+  thread_local std::string name;  // whose memory is used again
+  name.assign(group.name).append(1, '.').append(feature.name);
+  return name;
+}
+
+void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t requests, const Batch& batch,
+                GroupColumns* checked) {
+  checked->columns.reserve(group.features.size());
   for (const Feature& feature : group.features) {
-    const std::string name = group.name + "." + feature.name;
+    const std::string& name = ColumnName(group, feature);
     const auto found = batch.columns.find(name);
     if (found == batch.columns.end()) throw InputError(name + ": expected a column of this name, got none");
     const Column& column = found->second;
     CheckValues(name, column, schema.Type(feature));
     CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo), requests);
-    if (listed && result.columns.empty()) {
-      result.lists = column.lists[0];
-      first = name;
+    if (listed && checked->columns.empty()) checked->lists = column.lists[0];
+    const Offsets& lists = checked->lists;
+    if (listed && !std::equal(lists.data, lists.data + lists.size, column.lists[0].data)) {
+      throw InputError(name + ": expected lists as long as those of " + group.name + "." + group.features[0].name +
+                       ", got others");
     }
-    if (listed && !std::equal(result.lists.data, result.lists.data + result.lists.size, column.lists[0].data)) {
-      throw InputError(name + ": expected lists as long as those of " + first + ", got others");
-    }
-    result.columns.push_back(&column);
+    checked->columns.push_back(&column);
   }
-  return result;
 }
 
 }  // namespace
+
+void CheckOffsets(const std::string& name, const char* part, const Offsets& offsets, int64_t lists, int64_t values) {
+  if (offsets.size < 1 || offsets.size - 1 != lists) {  // lists + 1 may overflow
+    throw InputError(name + part + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
+                     std::to_string(offsets.size));
+  }
+  if (offsets.data == nullptr) throw InputError(name + part + ": expected offsets, got a null pointer");
+  if (offsets.data[0] != 0)
+    throw InputError(name + part + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
+  for (int64_t i = 0; i < lists; ++i) {
+    if (offsets.data[i + 1] < offsets.data[i]) {
+      throw InputError(name + part + ": expected offsets that do not go down, got " + std::to_string(offsets.data[i]) +
+                       " then " + std::to_string(offsets.data[i + 1]) + " at " + std::to_string(i + 1));
+    }
+  }
+  if (offsets.data[lists] != values) {
+    throw InputError(name + part + ": expected offsets that end at the number of values, " + std::to_string(values) +
+                     ", got " + std::to_string(offsets.data[lists]));
+  }
+}
 
 Range Kept(const History& history, Range all) {
   if (history.max_length == 0 || all.size() <= history.max_length) return all;
@@ -100,26 +110,22 @@ Range Kept(const History& history, Range all) {
                               : Range{all.begin, all.begin + history.max_length};
 }
 
-CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) {
-  if (batch.requests < 0) {
-    throw InputError("requests: expected a number of at least 0, got " + std::to_string(batch.requests));
-  }
-  CheckedBatch checked;
-  checked.requests = batch.requests;
-  checked.user = CheckGroup(schema, schema.user, false, batch.requests, batch);
-  checked.context = CheckGroup(schema, schema.context, false, batch.requests, batch);
-  checked.candidate = CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : batch.requests, batch);
-  checked.candidate.shared = batch.shared_candidates;
-  size_t known = checked.user.columns.size() + checked.context.columns.size() + checked.candidate.columns.size();
+CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch) : requests(batch.requests) {
+  if (requests < 0) throw InputError("requests: expected a number of at least 0, got " + std::to_string(requests));
+  CheckGroup(schema, schema.user, false, requests, batch, &user);
+  CheckGroup(schema, schema.context, false, requests, batch, &context);
+  CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
+  candidate.shared = batch.shared_candidates;
+  size_t known = user.columns.size() + context.columns.size() + candidate.columns.size();
+  histories.reserve(schema.histories.size());
   for (const History& history : schema.histories) {
-    checked.histories.push_back(CheckGroup(schema, history, true, batch.requests, batch));
-    known += checked.histories.back().columns.size();
+    CheckGroup(schema, history, true, requests, batch, &histories.emplace_back(&memory_));
+    known += history.features.size();
   }
   if (batch.columns.size() != known) {
     throw InputError("expected " + std::to_string(known) + " columns, got " + std::to_string(batch.columns.size()) +
                      ": some are not in the schema");
   }
-  return checked;
 }
 
 Column Column::int64s(const int64_t* values, int64_t size) {

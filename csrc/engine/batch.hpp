@@ -1,7 +1,11 @@
 // A batch checked against the schema, its columns in the schema's order.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <memory_resource>
+#include <string>
 #include <vector>
 
 #include "base/schema.hpp"
@@ -19,9 +23,11 @@ struct Range {
 Range Kept(const History& history, Range all);
 
 struct GroupColumns {
-  std::vector<const Column*> columns;  // one per feature
-  Offsets lists;                       // values of each request; none for user and context, which have one each
-  bool shared = false;                 // the first list is every request's
+  explicit GroupColumns(std::pmr::memory_resource* memory) : columns(memory) {}
+
+  std::pmr::vector<const Column*> columns;  // one per feature
+  Offsets lists;                            // values of each request; none for user and context, which have one each
+  bool shared = false;                      // the first list is every request's
 
   Range Of(int64_t request) const {
     if (shared) return {0, lists.data[1]};
@@ -29,18 +35,31 @@ struct GroupColumns {
   }
 };
 
-struct CheckedBatch {
-  int64_t requests = 0;
-  GroupColumns user, context, candidate;
-  std::vector<GroupColumns> histories;
+// Points into the batch that it was made of.
+class CheckedBatch {
+  std::array<std::byte, 4096> buffer_;  // for pointers to hundreds of columns, so that a call allocates nothing
+  std::pmr::monotonic_buffer_resource memory_{buffer_.data(), buffer_.size()};
+
+ public:
+  // Throws InputError that names the column, what was expected and what came.
+  CheckedBatch(const Schema& schema, const Batch& batch);
+  CheckedBatch(const CheckedBatch&) = delete;
+  CheckedBatch& operator=(const CheckedBatch&) = delete;
 
   int64_t Candidates() const { return FirstScore(requests); }
   int64_t FirstScore(int64_t request) const {  // scores of the requests before this one
     return candidate.shared ? request * candidate.lists.data[1] : candidate.lists.data[request];
   }
+
+  int64_t requests;
+  GroupColumns user{&memory_}, context{&memory_}, candidate{&memory_};
+  std::pmr::vector<GroupColumns> histories{&memory_};
 };
 
-// Throws InputError that names the column, what was expected and what came. The result points into `batch`.
-CheckedBatch CheckBatch(const Schema& schema, const Batch& batch);
+inline CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) { return CheckedBatch(schema, batch); }
+
+// Throws InputError unless there are lists + 1 offsets that start at 0, never go down, and end at `values`. `part`, of
+// what `name` names, follows it in messages.
+void CheckOffsets(const std::string& name, const char* part, const Offsets& offsets, int64_t lists, int64_t values);
 
 }  // namespace din_infer

@@ -82,21 +82,12 @@ class Weigher {
   std::vector<int64_t> unknown_;  // counted by nobody: explaining is not scoring
 };
 
-size_t HistoryIndex(const Model::Parts& parts, const std::string& name) {
-  std::string known;
-  for (size_t h = 0; h < parts.histories.size(); ++h) {
-    if (parts.histories[h].schema->name == name) return h;
-    known += (h == 0 ? "" : " | ") + parts.histories[h].schema->name;
-  }
-  throw InputError("history: expected " + (known.empty() ? "a model with histories" : known) + ", got " + name);
-}
-
 }  // namespace
 
 std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history) {
   const Model::Parts& parts = model.parts();
   const CheckedBatch checked = CheckBatch(parts.file.schema, batch);
-  const size_t index = HistoryIndex(parts, history);
+  const size_t index = parts.HistoryIndex(history);
   const auto size = [&](int64_t r) { return checked.candidate.Of(r).size() * checked.histories[index].Of(r).size(); };
   int64_t total = 0;
   for (int64_t r = 0; r < checked.requests; ++r) total += size(r);

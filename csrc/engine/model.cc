@@ -143,6 +143,15 @@ size_t Model::Parts::MemoryBytes() const {
   return bytes;
 }
 
+size_t Model::Parts::HistoryIndex(const std::string& name) const {
+  std::string known;
+  for (size_t h = 0; h < histories.size(); ++h) {
+    if (histories[h].schema->name == name) return h;
+    known += (h == 0 ? "" : " | ") + histories[h].schema->name;
+  }
+  throw InputError("history: expected " + (known.empty() ? "a model with histories" : known) + ", got " + name);
+}
+
 Model Model::load(const std::string& path) { return Model(std::make_shared<Parts>(ReadModelFile(path))); }
 
 Model Model::load_bytes(std::string bytes, const std::string& folder) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
@@ -37,6 +38,7 @@ struct Model::Parts {
   Parts& operator=(const Parts&) = delete;
 
   size_t MemoryBytes() const;
+  size_t HistoryIndex(const std::string& name) const;  // throws InputError
 
   ModelFile file;
   std::vector<RowMap> rows;  // one per table

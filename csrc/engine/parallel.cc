@@ -18,7 +18,7 @@ namespace din_infer {
 struct Parallel::Job {
   std::atomic<int64_t> next{0};
   int64_t items;
-  const std::function<void(int64_t item, int slot)>& body;
+  const Function& body;
 
   static void Run(void* context, int slot) {
     __tsan_acquire(context);
@@ -32,7 +32,7 @@ Parallel::Parallel(int threads) : threads_(std::max(threads, 1)) {}
 
 Parallel::~Parallel() = default;
 
-void Parallel::For(int64_t items, const std::function<void(int64_t item, int slot)>& body) {
+void Parallel::Run(int64_t items, const Function& body) {
   if (threads_ == 1 || items < 2) {
     for (int64_t item = 0; item < items; ++item) body(item, 0);
     return;

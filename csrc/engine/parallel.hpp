@@ -20,10 +20,16 @@ class Parallel {
   // body(item, slot) for each item in [0, items). Items are started in their order, so that small ones at the end even
   // out the load; calls that run at the same time have different slots in [0, threads). A body's exception is thrown
   // here.
-  void For(int64_t items, const std::function<void(int64_t item, int slot)>& body);
+  template <class Body>
+  void For(int64_t items, const Body& body) {
+    Run(items, std::cref(body));  // a copy of the body would be allocated
+  }
 
  private:
+  using Function = std::function<void(int64_t item, int slot)>;
   struct Job;
+  void Run(int64_t items, const Function& body);
+
   int threads_;
   std::unique_ptr<Arena> arena_;  // made when there is first something to share
 };

@@ -10,34 +10,15 @@
 #include <vector>
 
 #include "engine/model.hpp"
+#include "fuzz/input.hpp"
 #include "golden.hpp"
 
 namespace din_infer {
 namespace {
 
+using fuzz::Input;
 using testing::GoldenPath;
 using testing::kGoldenModels;
-
-// Bytes of the input, zeros past its end.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  bool empty() const { return size_ == 0; }
-
-  template <typename T>
-  T Take() {
-    T value{};
-    const size_t size = std::min(sizeof(T), size_);
-    if (size > 0) std::memcpy(&value, data_, size);
-    data_ += size, size_ -= size;
-    return value;
-  }
-  int64_t Below(int64_t limit) { return limit == 0 ? 0 : Take<uint8_t>() % limit; }
-
- private:
-  const uint8_t* data_;
-  size_t size_;
-};
 
 // A batch in allocations of the exact sizes, so that AddressSanitizer sees a read past the end of any.
 class FuzzedBatch {
@@ -192,7 +173,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static std::array<din_infer::Golden, 3> models{din_infer::Golden(din_infer::kGoldenModels[0]),
                                                  din_infer::Golden(din_infer::kGoldenModels[1]),
                                                  din_infer::Golden(din_infer::kGoldenModels[2])};
-  din_infer::Input input(data, size);
+  din_infer::fuzz::Input input(data, size);
   din_infer::Run(models[input.Take<uint8_t>() % models.size()], input);
   return 0;
 }

@@ -92,6 +92,18 @@ TEST_F(BatchTest, RefusesMissingUnknownAndMistypedColumns) {
   ExpectRefused(batch, "clicks.item: expected 1 levels of lists, got 0");
 }
 
+TEST_F(BatchTest, RefusesNullPointers) {
+  Batch batch = Make();
+  batch.columns["clicks.item"].int64_values = nullptr;
+  ExpectRefused(batch, "clicks.item: expected values, got a null pointer");
+  batch = Make();
+  batch.columns["clicks.item"].lists[0].data = nullptr;
+  ExpectRefused(batch, "clicks.item: expected offsets, got a null pointer");
+  batch = Make();
+  batch.columns["candidate.genre"].characters = nullptr;
+  ExpectRefused(batch, "candidate.genre: expected characters, got a null pointer");
+}
+
 TEST_F(BatchTest, RefusesNumbersThatAreNotFinite) {
   Batch batch = Make();
   prices_[1] = std::numeric_limits<float>::infinity();

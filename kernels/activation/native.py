@@ -8,7 +8,7 @@ from din_infer import _core
 from din_infer.kernels.activation.arguments import Arguments
 from din_infer.kernels.activation.params import ActivationUnitParams
 
-_packed: WeakKeyDictionary[ActivationUnitParams, _core.ActivationUnit] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[ActivationUnitParams, _core.ActivationUnitRunner] = WeakKeyDictionary()
 
 
 def run(arguments: Arguments, params: ActivationUnitParams, threads: int) -> None:
@@ -24,17 +24,13 @@ def run(arguments: Arguments, params: ActivationUnitParams, threads: int) -> Non
     )
 
 
-def packed(params: ActivationUnitParams) -> _core.ActivationUnit:
+def packed(params: ActivationUnitParams) -> _core.ActivationUnitRunner:
     """The core's form of `params`, its weights laid out for the kernels; made once."""
     unit = _packed.get(params)
     if unit is None:
-        unit = _packed[params] = _core.ActivationUnit(
-            params.interaction,
-            list(params.weights),
-            list(params.biases),
-            params.activation,
-            [dict(layer) for layer in params.activation_params],
-            params.normalize,
-            params.scale,
+        learned = [*map(dict, params.activation_params), {}]
+        layers = list(zip(params.weights, params.biases, learned, strict=True))
+        unit = _packed[params] = _core.ActivationUnitRunner(
+            params.interaction, layers, params.activation, params.normalize, params.scale
         )
     return unit

@@ -16,7 +16,7 @@ LEVELS = (
     {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet", "threads"},
     {"_core"},
     {"kernels"},
-    {"model", "explanation", "explanation_figure"},
+    {"model", "cmake", "explanation", "explanation_figure"},
     {"data", "training", "export", "bulk"},
     {"bench", "experiment"},
     {"commands", "cli"},

@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 import shutil
-import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*command: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Without PYTHON* settings, and with the build tools that stand beside this interpreter."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    result = subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, check=False)
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
-    run(*pip, "--wheel-dir", out, ROOT, cwd=out)
-    (path,) = out.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Interpreter of a virtual environment that holds the wheel and NumPy."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
-    interpreter = folder / "bin" / "python"
-    numpy = f"numpy=={importlib.metadata.version('numpy')}"
-    run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", numpy, wheel, cwd=folder)
-    return interpreter
+from stranger import ROOT, run
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -54,10 +19,14 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     expected = {p for p in expected if "__pycache__" not in p.parts}
     missing = {str(p) for p in expected} - set(names)
     assert not missing
-    binaries = [n for n in names if Path(n).suffix not in (".py", ".pyi", ".typed", ".md", ".jinja")]
+    headers = {p.relative_to(ROOT / "csrc").as_posix() for p in (ROOT / "csrc" / "include").rglob("*.h*")}
+    assert {n.removeprefix("din_infer/") for n in names if Path(n).suffix in (".h", ".hpp")} == headers
+    text = (".py", ".pyi", ".typed", ".md", ".jinja", ".h", ".hpp", ".cmake")
+    binaries = [n for n in names if Path(n).suffix not in text]
     assert sum(n.startswith("din_infer/_core.") for n in binaries) == 1, binaries
-    libraries = {Path(n).name.partition(".")[0] for n in binaries if not n.startswith("din_infer/_core.")}
-    assert libraries <= {"libtbb", "libhwy"}, binaries
+    libraries = [Path(n).name.partition(".")[0] for n in binaries if not n.startswith("din_infer/_core.")]
+    assert libraries.count("libdin_infer") == 1
+    assert set(libraries) <= {"libdin_infer", "libtbb", "libhwy"}, binaries
     assert all(n.startswith("din_infer/") for n in names)
 
 

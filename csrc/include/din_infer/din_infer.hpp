@@ -15,25 +15,35 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "din_infer/export.h"
+
 namespace din_infer {
 
-struct Error : std::runtime_error {
+// Version of the library, `major.minor.patch`.
+DIN_INFER_API const char* version();
+
+struct DIN_INFER_API Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 // Requests that do not fit the schema: wrong type or shape, missing or unknown columns, bad offsets.
-struct InputError : Error {
+struct DIN_INFER_API InputError : Error {
   using Error::Error;
 };
 
 // A model file that is damaged, hostile, of another format version, or not a DIN that is understood.
-struct ModelFileError : Error {
+struct DIN_INFER_API ModelFileError : Error {
   using Error::Error;
 };
+
+// The instruction set that the kernels run on: the best that this machine has, or what the environment variable
+// DIN_INFER_TARGET names. Throws InputError where it names one that does not run here.
+DIN_INFER_API const char* target();
 
 // Offsets of one level of lists: list i holds the elements [data[i], data[i + 1]) of the level inside.
 struct Offsets {
@@ -43,7 +53,7 @@ struct Offsets {
 
 // A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any
 // `size`.
-struct Column {
+struct DIN_INFER_API Column {
   const int64_t* int64_values = nullptr;
   const float* float_values = nullptr;
   const char* characters = nullptr;         // strings: value i is [string_offsets[i], string_offsets[i + 1])
@@ -65,7 +75,7 @@ struct Batch {
 };
 
 // A model, immutable and cheap to copy: copies share it.
-class Model {
+class DIN_INFER_API Model {
  public:
   // Throws ModelFileError. Of bytes, external tables are looked for in `folder`.
   static Model load(const std::string& path);
@@ -78,7 +88,7 @@ class Model {
   // column, in all scoring with this model so far.
   std::map<std::string, int64_t> unknown_ids() const;
 
-  struct Parts;
+  struct DIN_INFER_HIDDEN Parts;
   const Parts& parts() const { return *parts_; }
 
  private:
@@ -110,7 +120,7 @@ struct PlanReport {
 };
 
 // Scores batches, with scratch memory of its own: for one thread at a time.
-class Scorer {
+class DIN_INFER_API Scorer {
  public:
   explicit Scorer(Model model, ScorerOptions options = {});
   ~Scorer();
@@ -126,13 +136,130 @@ class Scorer {
   PlanReport explain_plan(const Batch& batch);
 
  private:
-  struct State;
+  struct DIN_INFER_HIDDEN State;
   std::unique_ptr<State> state_;
 };
 
 // The weights with which a history's behaviours are added up for each candidate, after scale and softmax: request after
 // request, candidate after candidate, one per behaviour in the order given. Behaviours that max_length leaves out have
 // 0; under a base model all others have 1 (sum) or 1 / T (mean). Throws InputError, also for an unknown history.
-std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history);
+DIN_INFER_API std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history);
+
+// Floats in the caller's memory.
+struct FloatView {
+  const float* data = nullptr;
+  int64_t size = 0;
+};
+
+// A linear layer of an activation unit, as torch.nn.Linear has it, and what the activation behind it learned.
+struct UnitLayer {
+  int64_t outputs = 0, inputs = 0;
+  FloatView weights;    // [outputs, inputs], row-major
+  FloatView biases;     // [outputs]
+  FloatView alpha;      // hidden layers of prelu and dice: [1] or [outputs]; else empty
+  FloatView mean, var;  // hidden layers of dice: [outputs], var the biased variance; else empty
+  float eps = 0;        // hidden layers of dice
+};
+
+// An activation unit (arXiv 1706.06978, section 4.3) of any number of hidden layers. Names are those of Python's
+// ActivationUnitParams: interaction `outer`, whose input is [k, q, vec(k (x) q)] with vec(k (x) q)[i * D + j] =
+// k_i q_j, or `hadamard`, [q, k, q - k, q * k]; activation `sigmoid`, `relu`, `prelu`, `tanh`, `dice` or `bisigmoid`;
+// normalize `none`, or `softmax` over a request's keys; scale, a factor on weights before the softmax.
+struct ActivationUnitParams {
+  std::string interaction = "outer";
+  std::vector<UnitLayer> layers;  // the last has one output
+  std::string activation = "sigmoid";
+  std::string normalize = "none";
+  std::optional<float> scale;
+};
+
+// Embeddings grouped by request: request r has the rows [offsets.data[r], offsets.data[r + 1]) of [rows, D].
+struct Rows {
+  const float* values = nullptr;
+  int64_t rows = 0;
+  Offsets offsets;  // requests + 1 of them
+};
+
+// Runs an activation unit alone, on embeddings that the caller has. For one thread at a time; runners that share one
+// unit, which is immutable, may run at once.
+class DIN_INFER_API ActivationUnitRunner {
+ public:
+  // Packs the parameters, whose memory may go afterwards. Throws InputError where shapes or values do not fit.
+  explicit ActivationUnitRunner(const ActivationUnitParams& params, int threads = 1);
+  // The unit of one of a model's histories. Throws InputError for an unknown history and for a base model.
+  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1);
+  // Shares the other one's unit.
+  ActivationUnitRunner(const ActivationUnitRunner& other, int threads);
+  ~ActivationUnitRunner();
+  ActivationUnitRunner(ActivationUnitRunner&&) noexcept;
+
+  int64_t dim() const;  // D, the width of keys and queries
+
+  // Writes the user interest u(q) = sum_t c_t a(k_t, q) k_t of each query, [queries.rows, D], zeros where its request
+  // has no keys. `counts` [keys.rows]: how often each key occurs, at least once; null means once. Its bits depend
+  // neither on the other queries and requests nor on the threads; NaN in a query stays in its row, in a key among the
+  // rows of its request. Allocates nothing once it has seen a call as large. Throws InputError for offsets, counts and
+  // null pointers that do not fit; `interests` is then as before. It must not overlap the keys or queries.
+  void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
+
+ private:
+  struct DIN_INFER_HIDDEN State;
+  std::unique_ptr<State> state_;
+};
+
+// The largest difference between a probability that the model gives now and the one that PyTorch gave at export for the
+// same candidate: of the edge-case requests in the file's certificate. NaN counts as 1. Throws ModelFileError where the
+// file has no certificate.
+DIN_INFER_API double certificate_error(const Model& model);
+
+// A model that is replaced while it serves. Any number of threads may use a registry at once:
+//
+//   din_infer::ModelRegistry::Lease lease = registry.lease();
+//   lease->score(batch, scores);
+//
+// At most two versions are in memory: the next one is loaded once all leases on the last but one are back.
+class DIN_INFER_API ModelRegistry {
+  struct DIN_INFER_HIDDEN Version;
+  struct DIN_INFER_HIDDEN State;
+
+ public:
+  // A scorer of one version for one thread, which is as long as it lives: give it back after each call.
+  class DIN_INFER_API Lease {
+   public:
+    Lease(Lease&&) noexcept;
+    ~Lease();
+    const Model& model() const;
+    Scorer& operator*() const { return *scorer_; }
+    Scorer* operator->() const { return scorer_.get(); }
+
+   private:
+    friend class ModelRegistry;
+    Lease(std::shared_ptr<Version> version, std::unique_ptr<Scorer> scorer);
+    std::shared_ptr<Version> version_;
+    std::unique_ptr<Scorer> scorer_;
+  };
+
+  // Loads the first version in this thread; checks it as `replace` does. Throws ModelFileError.
+  explicit ModelRegistry(const std::string& path, ScorerOptions options = {});
+  ~ModelRegistry();  // waits for what is being loaded; leases may outlive it
+
+  Lease lease();            // of the version that serves now
+  Model model() const;      // that version's
+  int64_t version() const;  // 1, and 1 more after each replacement
+
+  // Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, lets as many
+  // scorers as are in use score it once, and then lets this version serve. Calls that are running end on the old one,
+  // which is freed after them. A file that cannot be loaded or whose certificate is missing or not kept changes
+  // nothing but error(). Of files that are given while one is being loaded, the last one is next.
+  void replace(const std::string& path);
+
+  // Waits until nothing is being loaded. Whether the last file serves.
+  bool wait() const;
+
+  std::string error() const;  // why the last file that was loaded was refused; empty where it was not
+
+ private:
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace din_infer

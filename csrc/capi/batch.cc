@@ -1,0 +1,64 @@
+#include "capi/border.hpp"
+#include "capi/handles.hpp"
+
+#include <string_view>
+
+using din_infer::Column;
+using din_infer::InputError;
+using din_infer::capi::At;
+using din_infer::capi::Guard;
+using din_infer::capi::Text;
+
+namespace {
+
+// Sets a column's values in place, so that what is set a second time allocates nothing.
+void Set(din_infer_batch* batch, const char* name, Column&& values) {
+  auto& columns = At(batch, "batch").batch.columns;
+  const std::string_view key = Text(name, "name");
+  auto found = columns.find(key);
+  if (found == columns.end()) found = columns.emplace(std::string(key), Column()).first;
+  Column& column = found->second;
+  values.lists.swap(column.lists);  // for its memory
+  column = std::move(values);
+  column.lists.clear();
+}
+
+}  // namespace
+
+din_infer_status din_infer_batch_create(din_infer_batch** batch) {
+  return Guard([&] {
+    auto& handle = At(batch, "batch");
+    handle = new din_infer_batch{};
+  });
+}
+
+void din_infer_batch_free(din_infer_batch* batch) { delete batch; }
+
+din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests) {
+  return Guard([&] { At(batch, "batch").batch.requests = requests; });
+}
+
+din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name, const int64_t* values,
+                                            int64_t size) {
+  return Guard([&] { Set(batch, name, Column::int64s(values, size)); });
+}
+
+din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
+                                            int64_t size) {
+  return Guard([&] { Set(batch, name, Column::floats(values, size)); });
+}
+
+din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name, const char* characters,
+                                             const int64_t* offsets, int64_t size) {
+  return Guard([&] { Set(batch, name, Column::strings(characters, offsets, size)); });
+}
+
+din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name, const int64_t* offsets,
+                                           int64_t size) {
+  return Guard([&] {
+    auto& columns = At(batch, "batch").batch.columns;
+    const auto found = columns.find(std::string_view(Text(name, "name")));
+    if (found == columns.end()) throw InputError(std::string(name) + ": expected a column that has been set, got none");
+    found->second.lists.push_back({offsets, size});
+  });
+}

@@ -1,0 +1,25 @@
+// What the C ABI's handles hold.
+#pragma once
+
+#include "din_infer/din_infer.h"
+#include "din_infer/din_infer.hpp"
+
+struct din_infer_model {
+  din_infer::Model model;
+};
+
+struct din_infer_batch {
+  din_infer::Batch batch;
+};
+
+struct din_infer_scorer {
+  din_infer::Scorer scorer;
+};
+
+struct din_infer_model_registry {
+  din_infer::ModelRegistry registry;
+};
+
+struct din_infer_activation_unit_runner {
+  din_infer::ActivationUnitRunner runner;
+};

@@ -1,0 +1,48 @@
+#include "capi/border.hpp"
+#include "capi/handles.hpp"
+#include "capi/scoring.hpp"
+
+using din_infer::ModelFileError;
+using din_infer::ModelRegistry;
+using din_infer::capi::At;
+using din_infer::capi::Guard;
+using din_infer::capi::Options;
+using din_infer::capi::Score;
+using din_infer::capi::Text;
+
+din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
+                                                 din_infer_model_registry** registry) {
+  return Guard([&] {
+    auto& handle = At(registry, "registry");
+    handle = new din_infer_model_registry{ModelRegistry(Text(path, "path"), Options(threads, flags))};
+  });
+}
+
+void din_infer_model_registry_free(din_infer_model_registry* registry) { delete registry; }
+
+din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry, const din_infer_batch* batch,
+                                                float* scores, int64_t size) {
+  return Guard([&] { Score(*At(registry, "registry").registry.lease(), At(batch, "batch").batch, scores, size); });
+}
+
+din_infer_status din_infer_model_registry_model(const din_infer_model_registry* registry, din_infer_model** model) {
+  return Guard([&] {
+    auto& handle = At(model, "model");
+    handle = new din_infer_model{At(registry, "registry").registry.model()};
+  });
+}
+
+din_infer_status din_infer_model_registry_version(const din_infer_model_registry* registry, int64_t* version) {
+  return Guard([&] { At(version, "version") = At(registry, "registry").registry.version(); });
+}
+
+din_infer_status din_infer_model_registry_replace(din_infer_model_registry* registry, const char* path) {
+  return Guard([&] { At(registry, "registry").registry.replace(Text(path, "path")); });
+}
+
+din_infer_status din_infer_model_registry_wait(const din_infer_model_registry* registry) {
+  return Guard([&] {
+    const ModelRegistry& waited = At(registry, "registry").registry;
+    if (!waited.wait()) throw ModelFileError(waited.error());
+  });
+}

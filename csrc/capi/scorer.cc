@@ -1,0 +1,92 @@
+#include <algorithm>
+#include <string_view>
+
+#include "capi/border.hpp"
+#include "capi/handles.hpp"
+#include "capi/scoring.hpp"
+
+using din_infer::Batch;
+using din_infer::InputError;
+using din_infer::Scorer;
+using din_infer::capi::At;
+using din_infer::capi::Guard;
+using din_infer::capi::Options;
+using din_infer::capi::Score;
+using din_infer::capi::Text;
+
+namespace {
+
+// Throws InputError unless the caller's array has room for `expected` floats; null has where that is 0.
+void CheckSize(const char* name, const float* array, int64_t size, int64_t expected) {
+  if (size != expected) {
+    throw InputError(std::string(name) + ": expected room for " + std::to_string(expected) + " floats, got " +
+                     std::to_string(size));
+  }
+  if (size > 0) At(array, name);
+}
+
+// Candidates of a batch that scoring will find to fit, from one of their columns; of others, any number. Asking the
+// scorer would check the batch twice.
+int64_t Candidates(const Batch& batch) {
+  constexpr std::string_view kGroup = "candidate.";
+  const auto found = batch.columns.lower_bound(kGroup);
+  if (found == batch.columns.end() || found->first.compare(0, kGroup.size(), kGroup) != 0) return -1;
+  const auto& lists = found->second.lists;
+  if (lists.empty() || lists[0].data == nullptr || lists[0].size < 1) return -1;
+  return lists[0].size - 1 == batch.requests ? lists[0].data[batch.requests] : -1;
+}
+
+}  // namespace
+
+namespace din_infer::capi {
+
+ScorerOptions Options(int threads, unsigned flags) {
+  if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD}) != 0) {
+    throw InputError("flags: expected 0 or DIN_INFER_AUTO_FOLD, got " + std::to_string(flags));
+  }
+  ScorerOptions options;
+  options.threads = Threads(threads);
+  options.auto_fold = (flags & DIN_INFER_AUTO_FOLD) != 0;
+  return options;
+}
+
+void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
+  if (size != Candidates(batch)) {
+    CheckSize("scores", scores, size, scorer.candidates(batch));  // which says more of a batch that does not fit
+  }
+  if (size > 0) At(scores, "scores");
+  scorer.score(batch, scores);
+}
+
+}  // namespace din_infer::capi
+
+din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
+                                         din_infer_scorer** scorer) {
+  return Guard([&] {
+    auto& handle = At(scorer, "scorer");
+    handle = new din_infer_scorer{Scorer(At(model, "model").model, Options(threads, flags))};
+  });
+}
+
+void din_infer_scorer_free(din_infer_scorer* scorer) { delete scorer; }
+
+din_infer_status din_infer_scorer_candidates(const din_infer_scorer* scorer, const din_infer_batch* batch,
+                                             int64_t* candidates) {
+  return Guard(
+      [&] { At(candidates, "candidates") = At(scorer, "scorer").scorer.candidates(At(batch, "batch").batch); });
+}
+
+din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch, float* scores,
+                                        int64_t size) {
+  return Guard([&] { Score(At(scorer, "scorer").scorer, At(batch, "batch").batch, scores, size); });
+}
+
+din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch, const char* history,
+                                   float* weights, int64_t size) {
+  return Guard([&] {
+    const auto result =
+        din_infer::explain(At(model, "model").model, At(batch, "batch").batch, Text(history, "history"));
+    CheckSize("weights", weights, size, static_cast<int64_t>(result.size()));
+    std::copy(result.begin(), result.end(), weights);
+  });
+}

@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "engine/certificate.hpp"
+
+namespace din_infer {
+namespace {
+
+// Of a probability; what `din-infer validate` allows.
+constexpr double kTolerance = 1e-5;
+
+// How often the old version is looked at until its leases are back.
+constexpr std::chrono::milliseconds kPoll{1};
+
+}  // namespace
+
+// A model with its idle scorers. The registry and leases share it: when the last of them lets go, all of it is freed.
+struct ModelRegistry::Version {
+  Version(Model loaded, const ScorerOptions& scorer_options) : model(std::move(loaded)), options(scorer_options) {}
+
+  std::unique_ptr<Scorer> Take() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!idle.empty()) {
+        std::unique_ptr<Scorer> scorer = std::move(idle.back());
+        idle.pop_back();
+        return scorer;
+      }
+      ++scorers;
+    }
+    return std::make_unique<Scorer>(model, options);
+  }
+
+  void Return(std::unique_ptr<Scorer> scorer) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    idle.push_back(std::move(scorer));
+  }
+
+  size_t Scorers() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    return scorers;
+  }
+
+  const Model model;
+  const ScorerOptions options;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Scorer>> idle;
+  size_t scorers = 0;  // idle or leased
+};
+
+struct ModelRegistry::State {
+  // A version whose `scorers` scorers have scored the certificate, which warms them up. Throws ModelFileError.
+  std::shared_ptr<Version> Make(const std::string& path, size_t scorers) const {
+    auto version = std::make_shared<Version>(Model::load(path), options);
+    const Certificate certificate(version->model);
+    for (version->scorers = scorers; version->idle.size() < scorers;) {
+      auto scorer = std::make_unique<Scorer>(version->model, options);
+      if (const double error = certificate.Check(*scorer); error > kTolerance) {
+        throw ModelFileError("certificate: expected probabilities within " + std::to_string(kTolerance) + ", got " +
+                             std::to_string(error));
+      }
+      version->idle.push_back(std::move(scorer));
+    }
+    return version;
+  }
+
+  void LoadWanted();
+
+  ScorerOptions options;
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::shared_ptr<Version> current;
+  int64_t version = 1;
+  std::optional<std::string> wanted;  // path that is loaded next
+  bool loading = false;               // something is wanted or being loaded
+  bool running = false;               // the loader has not ended
+  bool stopping = false;
+  std::string error;
+  std::thread loader;
+};
+
+// The loader's thread: loads what is wanted until nothing is. The lock is held but while it loads and frees.
+void ModelRegistry::State::LoadWanted() {
+  std::unique_lock<std::mutex> lock(mutex);
+  while (wanted.has_value() && !stopping) {
+    const std::string path = *std::exchange(wanted, std::nullopt);
+    const size_t scorers = std::max<size_t>(current->Scorers(), 1);
+    std::shared_ptr<Version> replaced;
+    std::string refusal;
+    lock.unlock();
+    try {
+      replaced = Make(path, scorers);
+    } catch (const std::exception& exception) {
+      refusal = exception.what();
+      if (refusal.find(path) == std::string::npos) refusal = path + ": " + refusal;
+    }
+    lock.lock();
+    error = refusal;
+    if (replaced != nullptr) {
+      current.swap(replaced);
+      ++version;
+    }
+    loading = wanted.has_value();
+    changed.notify_all();
+    while (replaced != nullptr && replaced.use_count() > 1 && !stopping) changed.wait_for(lock, kPoll);
+    lock.unlock();
+    replaced.reset();  // here, where nobody waits for a score
+    lock.lock();
+  }
+  running = false;
+}
+
+ModelRegistry::ModelRegistry(const std::string& path, ScorerOptions options) : state_(std::make_unique<State>()) {
+  state_->options = options;
+  state_->current = state_->Make(path, 1);
+}
+
+ModelRegistry::~ModelRegistry() {
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->stopping = true;
+    state_->changed.notify_all();
+  }
+  if (state_->loader.joinable()) state_->loader.join();
+}
+
+ModelRegistry::Lease ModelRegistry::lease() {
+  std::shared_ptr<Version> version;
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    version = state_->current;
+  }
+  std::unique_ptr<Scorer> scorer = version->Take();
+  return Lease(std::move(version), std::move(scorer));
+}
+
+Model ModelRegistry::model() const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->current->model;
+}
+
+int64_t ModelRegistry::version() const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->version;
+}
+
+std::string ModelRegistry::error() const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->error;
+}
+
+void ModelRegistry::replace(const std::string& path) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (!state_->running) {
+    if (state_->loader.joinable()) state_->loader.join();  // it has ended
+    state_->loader = std::thread([state = state_.get()] { state->LoadWanted(); });
+    state_->running = true;
+  }
+  state_->wanted = path;
+  state_->loading = true;
+}
+
+bool ModelRegistry::wait() const {
+  std::unique_lock<std::mutex> lock(state_->mutex);
+  state_->changed.wait(lock, [this] { return !state_->loading; });
+  return state_->error.empty();
+}
+
+ModelRegistry::Lease::Lease(std::shared_ptr<Version> version, std::unique_ptr<Scorer> scorer)
+    : version_(std::move(version)), scorer_(std::move(scorer)) {}
+
+ModelRegistry::Lease::Lease(Lease&&) noexcept = default;
+
+ModelRegistry::Lease::~Lease() {
+  if (scorer_ != nullptr) version_->Return(std::move(scorer_));
+}
+
+const Model& ModelRegistry::Lease::model() const { return version_->model; }
+
+}  // namespace din_infer

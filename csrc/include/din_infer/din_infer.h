@@ -1,0 +1,243 @@
+/* din_infer in C: scores candidates with a Deep Interest Network that was exported to an ONNX file.
+ *
+ *   din_infer_model* model;
+ *   if (din_infer_model_load("model.onnx", &model) != DIN_INFER_OK) fail(din_infer_last_error());
+ *
+ * Conventions, for every function unless it says otherwise:
+ * - It returns a status. On failure it writes to no argument, and din_infer_last_error() says what was expected and
+ * what came. No C++ exception leaves it.
+ * - A null pointer where one is not allowed is DIN_INFER_INPUT_ERROR. `_free` takes null and does nothing with it.
+ * - Strings are UTF-8 and end with a zero byte. What is passed in is not changed, and copied if it is needed after the
+ *   call, except where a batch is said to point to it.
+ * - Handles come from functions that write them to their last argument, belong to the caller, and are freed by the
+ *   `_free` of their type, in any order: what a handle needs of another one, it keeps alive itself.
+ * - Models and registries may be used by any number of threads at once; of all other handles, each by one at a time.
+ */
+#ifndef DIN_INFER_DIN_INFER_H
+#define DIN_INFER_DIN_INFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "din_infer/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum din_infer_status {
+  DIN_INFER_OK = 0,
+  DIN_INFER_INPUT_ERROR = 1,      /* an argument that is not as described here, or does not fit the model's schema */
+  DIN_INFER_MODEL_FILE_ERROR = 2, /* a file that is missing, damaged, of another version, or not understood */
+  DIN_INFER_OUT_OF_MEMORY = 3,
+  DIN_INFER_INTERNAL_ERROR = 4 /* a fault of the library's own; please report it */
+} din_infer_status;
+
+/* An immutable model. */
+typedef struct din_infer_model din_infer_model;
+/* Views of the columns of some requests. */
+typedef struct din_infer_batch din_infer_batch;
+/* Scratch memory, and perhaps threads, to score batches with one model. */
+typedef struct din_infer_scorer din_infer_scorer;
+/* A model that is replaced while it serves, with scorers for all threads. */
+typedef struct din_infer_model_registry din_infer_model_registry;
+/* What a scorer is, for an activation unit alone. */
+typedef struct din_infer_activation_unit_runner din_infer_activation_unit_runner;
+
+/* The library's version, `major.minor.patch`, in static memory. Cannot fail. */
+DIN_INFER_API const char* din_infer_version(void);
+
+/* What went wrong in this thread's last call that failed; empty where none has. Valid until the thread's next call that
+ * fails. Cannot fail. */
+DIN_INFER_API const char* din_infer_last_error(void);
+
+/* Writes the name of the instruction set that the kernels run on, in static memory: the best that this machine has, or
+ * what the environment variable DIN_INFER_TARGET names. INPUT_ERROR where that does not run here. */
+DIN_INFER_API din_infer_status din_infer_target(const char** target);
+
+/* ---- models ---- */
+
+/* Loads the file at `path`; its external data is mapped. MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_load(const char* path, din_infer_model** model);
+
+/* Loads a file's `size` bytes, of which it takes a copy. External data is looked for in `folder`, and nowhere else; a
+ * file that has none may be given "". MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_load_bytes(const void* bytes, size_t size, const char* folder,
+                                                          din_infer_model** model);
+
+/* Scorers and runners that were made with the model go on working. */
+DIN_INFER_API void din_infer_model_free(din_infer_model* model);
+
+/* Writes a metadata entry of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics`
+ * (what it computes), `din_infer.training` and `din_infer.certificate`; null where it has no such key. The text is the
+ * model handle's: valid until that is freed. */
+DIN_INFER_API din_infer_status din_infer_model_metadata(const din_infer_model* model, const char* key,
+                                                        const char** value);
+
+/* Writes the bytes of main memory of tables, mapped ones included, vocabularies, packed weights, and folds kept now. */
+DIN_INFER_API din_infer_status din_infer_model_memory_bytes(const din_infer_model* model, size_t* bytes);
+
+/* Writes how many ids of `column` the model did not know, and scored with their table's default row, in all scoring so
+ * far. INPUT_ERROR for a column that the model does not look up. */
+DIN_INFER_API din_infer_status din_infer_model_unknown_ids(const din_infer_model* model, const char* column,
+                                                           int64_t* count);
+
+/* ---- batches ----
+ * Columns are named as in the model's schema, `<group>.<feature>`, and a model wants exactly those that it has. A batch
+ * points to the caller's memory, which has to stay as it is while the batch is scored; what to point to can be set
+ * again for the next call, which allocates nothing. Whether columns fit a model is found out by the calls that take
+ * both. */
+
+/* An empty batch of no requests. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_batch_create(din_infer_batch** batch);
+DIN_INFER_API void din_infer_batch_free(din_infer_batch* batch);
+
+DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests);
+
+/* Each sets column `name` to `size` values at `values`, in place of what it was and without lists: ids ... */
+DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name,
+                                                          const int64_t* values, int64_t size);
+/* ... numbers of dense features, which have to be finite ... */
+DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
+                                                          int64_t size);
+/* ... or string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
+ */
+DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
+                                                           const char* characters, const int64_t* offsets,
+                                                           int64_t size);
+
+/* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
+ * [offsets[i], offsets[i + 1]) of the level inside. `size` is the number of offsets, one more than there are lists.
+ * Columns of users and contexts have no lists, of candidates and histories one level, a list per request; where a
+ * feature has several values, there is one more level, a list of values. */
+DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name,
+                                                         const int64_t* offsets, int64_t size);
+
+/* ---- scoring ---- */
+
+/* Flags of din_infer_scorer_create; 0 for none. */
+enum {
+  DIN_INFER_AUTO_FOLD = 1 /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
+};
+
+/* A scorer that uses up to `threads` threads, 1 to 1024, the caller's own among them. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
+                                                       din_infer_scorer** scorer);
+DIN_INFER_API void din_infer_scorer_free(din_infer_scorer* scorer);
+
+/* Writes the number of candidates of all requests of the batch. INPUT_ERROR where it does not fit the model. */
+DIN_INFER_API din_infer_status din_infer_scorer_candidates(const din_infer_scorer* scorer, const din_infer_batch* batch,
+                                                           int64_t* candidates);
+
+/* Writes a probability for each candidate, in the order given, to scores[0 .. size); `size` has to be the number of
+ * candidates, and `scores` may be null where that is 0. On failure `scores` holds anything. INPUT_ERROR,
+ * OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch,
+                                                      float* scores, int64_t size);
+
+/* Writes with what weight each behaviour of `history` is added to the user interest of each candidate: request after
+ * request, candidate after candidate, behaviour after behaviour, those that the schema's max_length leaves out with 0.
+ * `size` has to be the sum over requests of candidates times behaviours. Takes one thread. INPUT_ERROR,
+ * OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch,
+                                                 const char* history, float* weights, int64_t size);
+
+/* ---- replacing a model while it serves ---- */
+
+/* Loads the first version, from a file, in this thread, and checks it as `replace` does. Its scorers use up to
+ * `threads` threads and have the `flags` of din_infer_scorer_create. INPUT_ERROR, MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
+                                                               din_infer_model_registry** registry);
+/* Waits for what is being loaded. No other call on the registry may be running. */
+DIN_INFER_API void din_infer_model_registry_free(din_infer_model_registry* registry);
+
+/* din_infer_scorer_score with a scorer of the version that serves now. */
+DIN_INFER_API din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry,
+                                                              const din_infer_batch* batch, float* scores,
+                                                              int64_t size);
+
+/* Writes a handle of the model that serves now, which the caller frees: that version stays in memory until then. */
+DIN_INFER_API din_infer_status din_infer_model_registry_model(const din_infer_model_registry* registry,
+                                                              din_infer_model** model);
+
+/* Writes 1, and 1 more after each replacement. */
+DIN_INFER_API din_infer_status din_infer_model_registry_version(const din_infer_model_registry* registry,
+                                                                int64_t* version);
+
+/* Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, warms it up, and
+ * lets it serve; running calls end on the old version, which is freed after them. Returns at once. A file that is
+ * refused changes nothing but what `wait` returns. Of files that are given while one is being loaded, the last one is
+ * next. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_replace(din_infer_model_registry* registry, const char* path);
+
+/* Waits until nothing is being loaded. MODEL_FILE_ERROR where the last file was refused; the last error says why. */
+DIN_INFER_API din_infer_status din_infer_model_registry_wait(const din_infer_model_registry* registry);
+
+/* ---- the activation unit alone, on the caller's own embeddings ---- */
+
+/* `size` floats at `data`; null with 0 for none. */
+typedef struct din_infer_float_view {
+  const float* data;
+  int64_t size;
+} din_infer_float_view;
+
+/* A linear layer, as torch.nn.Linear has it, and what the activation behind it learned. */
+typedef struct din_infer_unit_layer {
+  int64_t outputs, inputs;
+  din_infer_float_view weights; /* [outputs, inputs], row-major */
+  din_infer_float_view biases;  /* [outputs] */
+  din_infer_float_view alpha;   /* hidden layers of prelu and dice: [1] or [outputs]; else empty */
+  din_infer_float_view mean;    /* hidden layers of dice: [outputs]; else empty */
+  din_infer_float_view var;     /* as mean; the biased variance */
+  float eps;                    /* hidden layers of dice */
+} din_infer_unit_layer;
+
+/* Embeddings grouped by request: request r has the rows [offsets[r], offsets[r + 1]) of values [rows, D]. */
+typedef struct din_infer_rows {
+  const float* values; /* null where there are no rows */
+  int64_t rows;
+  const int64_t* offsets; /* from 0 to `rows`, never going down */
+  int64_t offsets_size;   /* requests + 1 */
+} din_infer_rows;
+
+/* Packs an activation unit, whose parameters may go afterwards.
+ * interaction: "outer", whose input is [k, q, vec(k (x) q)], or "hadamard", [q, k, q - k, q * k].
+ * activation: "sigmoid", "relu", "prelu", "tanh", "dice" or "bisigmoid". normalize: "none" or "softmax".
+ * scale: a factor on weights before the softmax; null for none.
+ * layers: layer_count of them, the last with one output. threads: 1 to 1024. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_create(const char* interaction, const char* activation,
+                                                                       const char* normalize, const float* scale,
+                                                                       const din_infer_unit_layer* layers,
+                                                                       int64_t layer_count, int threads,
+                                                                       din_infer_activation_unit_runner** runner);
+
+/* The unit of one of a model's histories. INPUT_ERROR for an unknown history and for a base model; OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_of_model(const din_infer_model* model,
+                                                                         const char* history, int threads,
+                                                                         din_infer_activation_unit_runner** runner);
+
+/* A runner for another thread that shares the unit of `other`. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_share(const din_infer_activation_unit_runner* other,
+                                                                      int threads,
+                                                                      din_infer_activation_unit_runner** runner);
+DIN_INFER_API void din_infer_activation_unit_runner_free(din_infer_activation_unit_runner* runner);
+
+/* Writes D, the width of keys and queries. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_dim(const din_infer_activation_unit_runner* runner,
+                                                                    int64_t* dim);
+
+/* Writes the user interest of each query, u(q) = sum_t c_t a(k_t, q) k_t, to interests[0 .. size), row-major
+ * [queries->rows, D], zeros where a query's request has no keys. Keys and queries have as many requests.
+ * counts: [keys->rows], how often each key occurs, at least once; null: once each.
+ * `interests` must not overlap keys or queries, and is as before on failure. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_run(din_infer_activation_unit_runner* runner,
+                                                                    const din_infer_rows* keys,
+                                                                    const din_infer_rows* queries,
+                                                                    const int64_t* counts, float* interests,
+                                                                    int64_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,194 @@
+// The public activation unit on the caller's own embeddings.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "engine/model.hpp"
+#include "golden.hpp"
+#include "reference.hpp"
+#include "unit_params.hpp"
+
+namespace din_infer {
+namespace {
+
+using testing::GoldenPath;
+using testing::ParamsOf;
+using testing::RandomUnit;
+
+constexpr int64_t kDim = 7;
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+
+UnitSemantics Dice() {
+  UnitSemantics unit;
+  unit.hidden = {17, 5};
+  unit.activation = Activation::kDice;
+  unit.softmax = true;
+  unit.scale = 0.5f;
+  return unit;
+}
+
+// Three requests: 40, 0 and 3 keys; 2, 1 and 4 queries.
+class RunnerTest : public ::testing::Test {
+ protected:
+  std::vector<float> Run(ActivationUnitRunner& runner) {
+    std::vector<float> interests(queries_.size(), kPoison);
+    runner.run(keys(), queries(), interests.data(), counts_.data());
+    return interests;
+  }
+  Rows keys() const { return {keys_.data(), 43, {key_offsets_.data(), 4}}; }
+  Rows queries() const { return {queries_.data(), 7, {query_offsets_.data(), 4}}; }
+
+  void ExpectRefused(const std::function<void(ActivationUnitRunner&)>& run, const std::string& part) {
+    ActivationUnitRunner runner(params_);
+    try {
+      run(runner);
+      FAIL() << "expected an InputError with " << part;
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  }
+
+  RandomUnit random_{Dice(), kDim, 7};
+  ActivationUnitParams params_ = ParamsOf(random_);
+  std::vector<int64_t> key_offsets_ = {0, 40, 40, 43}, query_offsets_ = {0, 2, 3, 7};
+  std::vector<int64_t> counts_ = std::vector<int64_t>(43, 2);
+  std::vector<float> keys_ = random_.Normal(43 * kDim, 1), queries_ = random_.Normal(7 * kDim, 1);
+};
+
+TEST_F(RunnerTest, AgreesWithTheReference) {
+  ActivationUnitRunner runner(params_);
+  EXPECT_EQ(runner.dim(), kDim);
+  const std::vector<float> interests = Run(runner);
+  for (size_t r = 0; r < 3; ++r) {
+    const std::vector<float> keys(keys_.begin() + key_offsets_[r] * kDim, keys_.begin() + key_offsets_[r + 1] * kDim);
+    const std::vector<float> counts(keys.size() / kDim, 2.0f);
+    for (int64_t q = query_offsets_[r]; q < query_offsets_[r + 1]; ++q) {
+      const auto expected = random_.Pool(keys, queries_.data() + q * kDim, counts);
+      const auto bound = random_.Bound(keys, queries_.data() + q * kDim, counts);
+      for (size_t i = 0; i < kDim; ++i) {
+        EXPECT_NEAR(interests[static_cast<size_t>(q * kDim) + i], expected[i], bound[i]) << q;
+      }
+    }
+  }
+}
+
+TEST_F(RunnerTest, GivesTheSameBitsAgainOnThreadsAndFromASharedUnit) {
+  ActivationUnitRunner runner(params_), threads(params_, 3), shared(runner, 2);
+  const std::vector<float> expected = Run(runner);
+  for (ActivationUnitRunner* other : {&runner, &threads, &shared}) EXPECT_EQ(Run(*other), expected);
+}
+
+TEST_F(RunnerTest, TheSharedUnitOutlivesItsFirstRunner) {
+  auto first = std::make_unique<ActivationUnitRunner>(params_);
+  const std::vector<float> expected = Run(*first);
+  ActivationUnitRunner shared(*first, 1);
+  first.reset();
+  EXPECT_EQ(Run(shared), expected);
+}
+
+TEST_F(RunnerTest, RunsTheUnitOfAModelsHistory) {
+  auto model = std::make_unique<Model>(Model::load(GoldenPath("v1-outer-dice", ".onnx")));
+  const Model::Parts& parts = model->parts();
+  const std::string history = parts.histories[0].schema->name;
+  const ActivationUnit& unit = *parts.histories[0].unit;
+  const int64_t dim = unit.dim();
+  const std::vector<float> keys = random_.Normal(20 * dim, 1), query = random_.Normal(dim, 1);
+
+  FloatBuffer tiles(static_cast<size_t>(WholeTiles(20) * dim)), folded(static_cast<size_t>(unit.folded_size()));
+  FloatBuffer scratch(unit.scratch());
+  PackTiles(keys.data(), dim, 20, dim, tiles.data());
+  unit.Fold(query.data(), dim, 1, folded.data(), scratch.data());
+  std::vector<float> expected(static_cast<size_t>(dim)), interest(expected.size(), kPoison);
+  unit.Pool(folded.data(), {tiles.data(), 20, nullptr}, scratch.data(), expected.data());
+
+  ActivationUnitRunner runner(*model, history);
+  model.reset();
+  const int64_t key_offsets[] = {0, 20}, query_offsets[] = {0, 1};
+  runner.run({keys.data(), 20, {key_offsets, 2}}, {query.data(), 1, {query_offsets, 2}}, interest.data());
+  EXPECT_EQ(interest, expected);
+}
+
+TEST_F(RunnerTest, RefusesModelsWithoutThatUnit) {
+  const Model din = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
+  EXPECT_THROW(ActivationUnitRunner(din, "nothing"), InputError);
+  const Model base = Model::load(GoldenPath("v1-base-mean", ".onnx"));
+  EXPECT_THROW(ActivationUnitRunner(base, base.parts().histories[0].schema->name), InputError);
+}
+
+TEST_F(RunnerTest, RefusesArraysThatDoNotFit) {
+  std::vector<float> out(queries_.size());
+  using Runner = ActivationUnitRunner;
+  const auto refused = [&](Rows keys, Rows queries, const std::string& part) {
+    ExpectRefused([&](Runner& runner) { runner.run(keys, queries, out.data()); }, part);
+  };
+  Rows keys = this->keys(), queries = this->queries();
+  refused({nullptr, 43, keys.offsets}, queries, "keys: expected values, got a null pointer");
+  refused({keys.values, 43, {nullptr, 4}}, queries, "keys.offsets: expected offsets, got a null pointer");
+  refused({keys.values, -1, keys.offsets}, queries, "keys: expected at least 0 rows, got -1");
+  refused({keys.values, 44, keys.offsets}, queries,
+          "keys.offsets: expected offsets that end at the number of values, 44");
+  refused({}, queries, "keys.offsets: expected 0 offsets, got 0");
+  refused(keys, {queries.values, 7, {query_offsets_.data(), 3}}, "queries.offsets: expected 4 offsets, got 3");
+  const int64_t down[] = {0, 5, 3, 7};
+  refused(keys, {queries.values, 7, {down, 4}}, "queries.offsets: expected offsets that do not go down, got 5 then 3");
+  ExpectRefused([&](Runner& runner) { runner.run(keys, queries, nullptr); }, "interests: expected memory");
+  counts_[3] = 0;
+  ExpectRefused([&](Runner& runner) { runner.run(keys, queries, out.data(), counts_.data()); },
+                "counts: expected at least 1, got 0 at 3");
+}
+
+TEST_F(RunnerTest, RunsNoRequestsAndNoQueries) {
+  ActivationUnitRunner runner(params_);
+  const int64_t none[] = {0, 0, 0, 0};
+  runner.run({nullptr, 0, {none, 1}}, {nullptr, 0, {none, 1}}, nullptr);
+  runner.run(keys(), {nullptr, 0, {none, 4}}, nullptr);
+  std::vector<float> interests(queries_.size(), kPoison);
+  runner.run({nullptr, 0, {none, 4}}, queries(), interests.data());
+  EXPECT_EQ(interests, std::vector<float>(queries_.size(), 0.0f));
+}
+
+TEST_F(RunnerTest, RefusesParametersThatDoNotFit) {
+  const auto refused = [&](const std::function<void(ActivationUnitParams&)>& spoil, const std::string& part) {
+    ActivationUnitParams params = params_;
+    spoil(params);
+    ExpectRefused([&](ActivationUnitRunner&) { ActivationUnitRunner{params}; }, part);
+  };
+  const float bad[17] = {1, kPoison};
+  refused([](auto& p) { p.interaction = "inner"; }, "interaction: expected outer | hadamard, got 'inner'");
+  refused([](auto& p) { p.activation = ""; }, "activation: expected sigmoid | relu");
+  refused([](auto& p) { p.normalize = "l2"; }, "normalize: expected none | softmax, got 'l2'");
+  refused([](auto& p) { p.scale = kPoison; }, "scale: expected a finite number, got nan");
+  refused([](auto& p) { p.layers.clear(); }, "layers: expected at least one, got none");
+  refused([](auto& p) { p.layers.pop_back(); }, "layers[1].outputs: expected 1 of the last layer, got 5");
+  refused([](auto& p) { p.layers[0].outputs = 0; }, "layers[0].outputs: expected 1 to 1048576, got 0");
+  refused([](auto& p) { p.layers[0].inputs = -63; }, "layers[0].inputs: expected 1, got -63");
+  refused([](auto& p) { p.layers[1].inputs = 16; }, "layers[1].inputs: expected 17, got 16");
+  refused([](auto& p) { p.layers[0].weights.size -= 17; }, "layers[0].weights: expected 17 x 63 floats, got 1054");
+  refused([](auto& p) { p.layers[0].weights.data = nullptr; },
+          "layers[0].weights: expected floats, got a null pointer");
+  refused([](auto& p) { p.layers[0].biases.size = 1; }, "layers[0].biases: expected 17 floats, got 1");
+  refused([&](auto& p) { p.layers[0].biases.data = bad; }, "layers[0].biases: expected finite numbers, got nan at 1");
+  refused([](auto& p) { p.layers[0].alpha.size = 2; }, "layers[0].alpha: expected 17 floats, got 2");
+  refused([](auto& p) { p.layers[1].var = {}; }, "layers[1].var: expected 5 floats, got 0");
+  refused([](auto& p) { p.layers[0].eps = -9; }, "layers[0]: expected var >= 0 and var + eps > 0, got ");
+  refused([](auto& p) { p.layers[2].mean = p.layers[1].mean; }, "layers[2].mean: expected none here, got 5");
+  refused([](auto& p) { p.activation = "relu"; }, "layers[0].alpha: expected none here, got 17");
+  refused([](auto& p) { p.layers[0].inputs = 62, p.layers[0].weights.size = 17 * 62; },
+          "layers[0].inputs: expected 2D + D*D for outer, got 62");
+}
+
+TEST_F(RunnerTest, OneAlphaIsThatOfEveryUnit) {
+  const std::vector<float> alphas(17, 0.25f);
+  for (UnitLayer& layer : params_.layers) {
+    if (layer.alpha.size > 0) layer.alpha = {alphas.data(), layer.outputs};
+  }
+  ActivationUnitRunner each(params_);
+  for (UnitLayer& layer : params_.layers) layer.alpha.size = std::min<int64_t>(layer.alpha.size, 1);
+  ActivationUnitRunner one(params_);
+  EXPECT_EQ(Run(one), Run(each));
+}
+
+}  // namespace
+}  // namespace din_infer
