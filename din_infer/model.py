@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
@@ -17,6 +17,7 @@ from din_infer.arrays import Int64Array, describe
 from din_infer.batch import encode, one_request
 from din_infer.errors import InputError, ModelFileError, SchemaError
 from din_infer.jagged import Jagged
+from din_infer.metadata import read_object
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
 from din_infer.threads import resolve_threads
@@ -89,7 +90,11 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
-    return Model(_core.Model.from_file(os.fspath(path)), threads, fold)
+    core = _core.Model.from_file(os.fspath(path))
+    try:
+        return Model(core, threads, fold)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
 
 
 class Model:
@@ -99,14 +104,14 @@ class Model:
         self._core = core
         self._threads = threads
         self._auto_fold = fold == "auto"
+        metadata = core.metadata
         try:
-            self._schema = Schema.from_dict(json.loads(core.metadata["din_infer.schema"]))
-            self._semantics = Semantics.from_dict(json.loads(core.metadata["din_infer.semantics"]))
+            self._schema = Schema.from_dict(read_object(metadata, "schema"))
+            self._semantics = Semantics.from_dict(read_object(metadata, "semantics"))
             self._semantics.check(self._schema)
-            self._training = json.loads(core.metadata.get("din_infer.training", "{}"))
-        except (KeyError, ValueError) as error:
-            what = error if isinstance(error, SchemaError) else f"no readable metadata: {error}"
-            raise ModelFileError(f"expected a din_infer model file, got {what}") from None
+        except SchemaError as error:
+            raise ModelFileError(f"expected a din_infer model file, got {error}") from None
+        self._training = read_object({"din_infer.training": "{}", **metadata}, "training")
 
     def score(self, columns: Mapping[str, Any], plan: str = "auto") -> npt.NDArray[np.float32]:
         """Probabilities of all candidates of a batch of requests, in the order given: float32 [candidates].
@@ -165,7 +170,7 @@ class Model:
         """The `k` best candidates of each request, or all where it has fewer; `columns` as for `score`."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
-        return top_k(Jagged(*self._score(columns)), int(k))
+        return top_k(Jagged(*self._score(columns)), min(int(k), sys.maxsize))
 
     def explain(self, columns: Mapping[str, Any]) -> dict[str, Jagged]:
         """How much each behaviour counts for each candidate: by history, lists of lists of float32 weights.

@@ -244,6 +244,7 @@ def test_rank_gives_the_best_first(model, random_columns):
         assert row[positions].tolist() == best.tolist()
     with pytest.raises(InputError, match="k: expected an integer of at least 1, got 0"):
         model.rank(columns, 0)
+    assert model.rank(columns, 10**30).positions.lengths.tolist() == scores.lengths.tolist()
     assert len(model.rank(random_columns(0), 5).positions) == 0
 
 
@@ -282,7 +283,13 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         (b"no protobuf at all", {}, ModelFileError, "not an ONNX file"),
         ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
         ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
-        ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer of at least 1 or None, got 0"),
+        ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer from 1 to 1024 or None, got 0"),
+        (
+            "model.onnx",
+            {"threads": 2**40},
+            InputError,
+            "threads: expected an integer from 1 to 1024 or None, got 1099511",
+        ),
         ("model.onnx", {"folder": "x"}, InputError, "folder: expected None with a path"),
         (17, {}, InputError, "source: expected a path or bytes, got int 17"),
     ],
@@ -299,6 +306,12 @@ def test_a_cut_file_is_refused(model_path):
             din_infer.load(data[:end])
 
 
+def sealed_again(proto):
+    """The bytes of a model file that was read and edited, with a checksum that fits."""
+    del proto.metadata_props[-1]
+    return pytest.importorskip("din_infer.export.storage").file_bytes(proto)
+
+
 def test_another_format_version_is_refused_by_name(model_path, tmp_path):
     onnx = pytest.importorskip("onnx")
     proto = onnx.load(model_path)
@@ -306,7 +319,7 @@ def test_another_format_version_is_refused_by_name(model_path, tmp_path):
         if entry.key == "din_infer.format_version":
             entry.value = json.dumps(999)
     with pytest.raises(ModelFileError, match="999"):
-        din_infer.load(proto.SerializeToString())
+        din_infer.load(sealed_again(proto))
 
 
 def test_wrong_columns_and_plans_are_refused(model, random_columns):
@@ -333,4 +346,4 @@ def test_parameters_that_make_every_score_nan_are_refused(model_path, name, valu
     tensor = next(t for t in proto.graph.initializer if t.name == name)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, value, np.float32), name))
     with pytest.raises(ModelFileError, match=f"parameter {name}: expected {expected}"):
-        din_infer.load(proto.SerializeToString())
+        din_infer.load(sealed_again(proto))

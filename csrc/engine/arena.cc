@@ -1,5 +1,8 @@
 #include "engine/arena.hpp"
 
+#include <algorithm>
+
+#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
@@ -7,7 +10,8 @@ namespace din_infer {
 
 struct Arena::State {
   int threads;
-  tbb::task_arena arena{threads};
+  // TBB starts no more workers than there are processors, and prints a warning where an arena asks for more.
+  tbb::task_arena arena{std::min(threads, tbb::info::default_concurrency())};
 };
 
 Arena::Arena(int threads) : state_(new State{threads}) {}
