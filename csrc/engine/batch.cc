@@ -20,6 +20,8 @@ void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists
     throw InputError(name + ": expected " + std::to_string(static_cast<uint64_t>(lists) + 1) + " offsets, got " +
                      std::to_string(offsets.size));
   }
+  if (offsets.data == nullptr)
+    throw InputError(name + ": expected " + std::to_string(offsets.size) + " offsets, got a null pointer");
   if (offsets.data[0] != 0)
     throw InputError(name + ": expected offsets from 0, got " + std::to_string(offsets.data[0]));
   for (int64_t i = 0; i < lists; ++i) {
@@ -36,12 +38,18 @@ void CheckOffsets(const std::string& name, const Offsets& offsets, int64_t lists
 
 void CheckValues(const std::string& name, const Column& column, DType expected) {
   if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
+  const auto refuse_null = [&](int64_t size, const char* what, auto... pointers) {
+    if (size > 0 && ((pointers == nullptr) && ...))
+      throw InputError(name + ": expected " + std::to_string(size) + " " + what + ", got a null pointer");
+  };
+  refuse_null(column.size, "values", column.int64_values, column.float_values, column.string_offsets);
   if (column.size > 0 && Type(column) != expected) {
     throw InputError(name + ": expected " + Name(expected) + ", got " + Name(Type(column)));
   }
   if (expected == DType::kString && column.size > 0) {
     CheckOffsets(name + ": strings", {column.string_offsets, column.size + 1}, column.size,
                  column.string_offsets[column.size]);
+    refuse_null(column.string_offsets[column.size], "bytes", column.characters);
   }
   for (int64_t i = 0; expected == DType::kFloat32 && i < column.size; ++i) {
     if (!std::isfinite(column.float_values[i])) {

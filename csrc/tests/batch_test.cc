@@ -92,6 +92,26 @@ TEST_F(BatchTest, RefusesMissingUnknownAndMistypedColumns) {
   ExpectRefused(batch, "clicks.item: expected 1 levels of lists, got 0");
 }
 
+TEST_F(BatchTest, RefusesNullPointersToValuesAndOffsets) {
+  Batch batch = Make();
+  batch.columns["clicks.item"] = Column::int64s(nullptr, 3).list(clicks_, 3);
+  ExpectRefused(batch, "clicks.item: expected 3 values, got a null pointer");
+  batch.columns["clicks.item"] = Column::int64s(items_, 3).list(nullptr, 3);
+  ExpectRefused(batch, "clicks.item: expected 3 offsets, got a null pointer");
+  batch = Make();
+  batch.columns["candidate.price"] = Column::floats(nullptr, 3).list(candidates_, 3);
+  ExpectRefused(batch, "candidate.price: expected 3 values, got a null pointer");
+  batch = Make();
+  batch.columns["candidate.genre"].characters = nullptr;
+  ExpectRefused(batch, "candidate.genre: expected 3 bytes, got a null pointer");
+  batch.columns["candidate.genre"].string_offsets = nullptr;
+  ExpectRefused(batch, "candidate.genre: expected 3 values, got a null pointer");
+  int64_t none[] = {0, 0, 0};
+  batch = Make();
+  batch.columns["clicks.item"] = Column::int64s(nullptr, 0).list(none, 3);
+  EXPECT_NO_THROW(CheckBatch(schema_, batch));
+}
+
 TEST_F(BatchTest, RefusesNumbersThatAreNotFinite) {
   Batch batch = Make();
   prices_[1] = std::numeric_limits<float>::infinity();
