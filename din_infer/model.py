@@ -127,6 +127,9 @@ class Model:
         other candidates and requests nor on the threads. Beside the batch a call takes at most some 300 MB, or what
         one request needs.
 
+        Dense values are finite float32 numbers; those of which a layer overflows float32, as 3e38 may, make their own
+        request's or candidate's probability NaN, as in ONNX Runtime.
+
         Raises InputError for columns that do not fit the schema.
         """
         if plan not in PLANS:

@@ -248,6 +248,17 @@ def test_rank_gives_the_best_first(model, random_columns):
     assert len(model.rank(random_columns(0), 5).positions) == 0
 
 
+def test_a_dense_value_that_overflows_stays_in_its_request(model, random_columns):
+    columns = random_columns(6)
+    counts = [len(row) for row in columns["candidate.item_id"]]
+    expected = Jagged.from_lengths(model.score(columns), counts)
+    request = max(range(6), key=counts.__getitem__)
+    columns["user.age"][request] = 3e38
+    scores = Jagged.from_lengths(model.score(columns), counts)
+    for place, (got, row) in enumerate(zip(scores, expected, strict=True)):
+        assert np.isnan(got).all() if place == request else got.tobytes() == row.tobytes()
+
+
 def test_rank_lists_equal_scores_in_their_order(model):
     same = {"item_id": [101, 102, 101, 102, 101], "genre": [[]] * 5}
     columns = {f"candidate.{name}": [values] for name, values in same.items()}
@@ -280,7 +291,7 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         ("nowhere.onnx", {}, ModelFileError, "nowhere.onnx: expected a model file, got nothing there"),
         (os.curdir, {}, ModelFileError, "expected a model file, got a folder"),
         (b"", {}, ModelFileError, "expected"),
-        (b"no protobuf at all", {}, ModelFileError, "not an ONNX file"),
+        (b"no protobuf at all", {}, ModelFileError, "expected an ONNX file, got none"),
         ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
         ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
         ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer from 1 to 1024 or None, got 0"),

@@ -318,7 +318,7 @@ ModelFile Read(std::string_view bytes, const std::filesystem::path& folder, std:
   try {
     ReadInto(bytes, folder, storage.get(), &file);
   } catch (const protozero::exception& error) {
-    throw ModelFileError(std::string("not an ONNX file, or a damaged one: ") + error.what());
+    throw ModelFileError(std::string("expected an ONNX file, got none, or a damaged one: ") + error.what());
   }
   file.storage = std::move(storage);
   return file;
