@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +83,7 @@ def contiguous(array: Array, dtype: npt.DTypeLike) -> Array:
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def is_float32(number: Real) -> bool:
+def is_float32(number: SupportsFloat) -> bool:
     """Whether float32 holds it as a finite number."""
     try:
         return abs(float(number)) <= _FLOAT32_MAX

@@ -51,7 +51,7 @@ def save_model(
 
 def file_bytes(model: onnx.ModelProto) -> bytes:
     """A model file's bytes: the model, and the checksum without which it is not loaded."""
-    content = model.SerializeToString()
+    content: bytes = model.SerializeToString()
     return content + crc_entry(content)
 
 

@@ -193,7 +193,7 @@ def _moments(text: pl.Expr, formats: Iterable[str]) -> pl.Expr:
     return pl.coalesce([text.str.to_datetime(f, time_unit="us", strict=False).dt.epoch("us") for f in formats])
 
 
-def _is_zoned(dtype: pl.DataType) -> bool:
+def _is_zoned(dtype: Any) -> bool:
     return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
 
 
