@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from din_infer.errors import InputError
 Array = npt.NDArray[Any]
 Int64Array = npt.NDArray[np.int64]
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 STRING_KINDS = "UOT"  # NumPy's fixed-width, object and StringDType arrays
+_NO_NUMBERS = {bool, np.bool_, type(np.ma.masked)}  # between numbers, NumPy takes them for some
 
 
 def to_array(source: Any, where: str) -> Array:
@@ -21,6 +23,8 @@ def to_array(source: Any, where: str) -> Array:
 
     Raises InputError, naming `where`, for what is none of these or holds anything but numbers or strings.
     """
+    if isinstance(source, np.ma.MaskedArray):
+        raise InputError(f"{where}: expected an array without a mask, got {describe(source)}")
     if isinstance(source, np.ndarray):
         array: Array = source
     elif hasattr(source, "__array__") or hasattr(source, "__dlpack__"):
@@ -42,16 +46,24 @@ def from_scalars(scalars: Sequence[Any], where: str) -> Array:
         strings = np.empty(len(scalars), object)
         strings[:] = scalars
         return strings
+    types = set(map(type, scalars))
     try:
-        array = np.asarray(scalars)
+        array = np.asarray(scalars) if types.isdisjoint(_NO_NUMBERS) else np.empty((), object)
     except (ValueError, OverflowError):  # lists of different lengths between the numbers
         array = np.empty((), object)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         culprit = next((s for s in scalars if not _is_number(s)), scalars[0])
         raise InputError(f"{where}: expected numbers alone or strings alone, got {describe(culprit)}")
-    if array.dtype.kind == "f" and not any(isinstance(s, float | np.floating) for s in scalars):
-        raise InputError(f"{where}: expected integers that fit int64, got {max(scalars, key=abs)}")
+    if array.dtype.kind == "f" and not any(issubclass(t, float | np.floating) for t in types):
+        return _integers(scalars, where)
     return array
+
+
+def join_integers(arrays: Sequence[Array], where: str) -> Array:
+    """Integer arrays one after another: int64 where dtypes differ, for NumPy joins uint64 and int64 to float64."""
+    if len({array.dtype for array in arrays}) > 1:
+        arrays = [to_integers(array, where) for array in arrays]
+    return np.concatenate(arrays)
 
 
 def to_integers(source: Any, where: str) -> Int64Array:
@@ -71,12 +83,28 @@ def contiguous(array: Array, dtype: npt.DTypeLike) -> Array:
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
+def is_float32(number: SupportsFloat) -> bool:
+    """Whether float32 holds it as a finite number."""
+    try:
+        return abs(float(number)) <= _FLOAT32_MAX
+    except OverflowError:  # of integers past float64
+        return False
+
+
 def describe(value: Any) -> str:
     """Short text of a value for error messages."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} and shape {value.shape}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _integers(scalars: Sequence[Any], where: str) -> Int64Array:
+    """Integers of several dtypes, which NumPy makes floats of where one is unsigned, one by one."""
+    try:
+        return np.fromiter(map(int, scalars), np.int64, len(scalars))
+    except OverflowError:
+        raise InputError(f"{where}: expected integers that fit int64, got {max(map(int, scalars), key=abs)}") from None
 
 
 def _is_number(value: Any) -> bool:

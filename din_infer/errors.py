@@ -17,6 +17,10 @@ class DataError(DINError, ValueError):
     """A data file or folder is missing, or does not hold what its format promises."""
 
 
+class TrainingError(DINError, ArithmeticError):
+    """A training diverged: its loss or its probabilities are not finite."""
+
+
 class ModelFileError(DINError, ValueError):
     """A model file is damaged, hostile, of another format version, or not a DIN that is understood."""
 

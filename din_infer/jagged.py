@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from din_infer.arrays import Array, Int64Array, describe, from_scalars, to_array, to_integers
+from din_infer.arrays import Array, Int64Array, describe, from_scalars, join_integers, to_array, to_integers
 from din_infer.errors import InputError
 
 
@@ -108,6 +108,8 @@ class Jagged:
 
 def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
     """Jagged.from_lists, whose errors name `where`."""
+    if depth not in (None, 1, 2):
+        raise InputError(f"depth: expected 1, 2 or None, got {depth!r}")
     if isinstance(lists, str | bytes) or not isinstance(lists, Sequence | np.ndarray):
         raise InputError(f"{where}: expected a list of lists, got {describe(lists)}")
     for row in lists:
@@ -166,6 +168,8 @@ def _concatenate(arrays: list[Array], where: str) -> Array:
     if any(array.ndim != 1 for array in filled) or len({array.dtype.kind in "iuf" for array in filled}) > 1:
         kinds = sorted({describe(array) for array in filled})
         raise InputError(f"{where}: expected lists of numbers alone or strings alone, got {' and '.join(kinds[:3])}")
+    if all(array.dtype.kind in "iu" for array in filled):
+        return join_integers(filled, where)
     return np.concatenate(filled)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from numbers import Integral
@@ -17,9 +16,11 @@ from din_infer.arrays import Int64Array, describe
 from din_infer.batch import encode, one_request
 from din_infer.errors import InputError, ModelFileError, SchemaError
 from din_infer.jagged import Jagged
+from din_infer.metadata import read_object
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
 from din_infer.threads import resolve_threads
+from din_infer.topk import top_k
 
 DEVICES = ("cpu",)
 FOLDS = ("candidate", "auto")
@@ -89,7 +90,11 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
-    return Model(_core.Model.from_file(os.fspath(path)), threads, fold)
+    core = _core.Model.from_file(os.fspath(path))
+    try:
+        return Model(core, threads, fold)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
 
 
 class Model:
@@ -99,14 +104,14 @@ class Model:
         self._core = core
         self._threads = threads
         self._auto_fold = fold == "auto"
+        metadata = core.metadata
         try:
-            self._schema = Schema.from_dict(json.loads(core.metadata["din_infer.schema"]))
-            self._semantics = Semantics.from_dict(json.loads(core.metadata["din_infer.semantics"]))
+            self._schema = Schema.from_dict(read_object(metadata, "schema"))
+            self._semantics = Semantics.from_dict(read_object(metadata, "semantics"))
             self._semantics.check(self._schema)
-            self._training = json.loads(core.metadata.get("din_infer.training", "{}"))
-        except (KeyError, ValueError) as error:
-            what = error if isinstance(error, SchemaError) else f"no readable metadata: {error}"
-            raise ModelFileError(f"expected a din_infer model file, got {what}") from None
+        except SchemaError as error:
+            raise ModelFileError(f"expected a din_infer model file, got {error}") from None
+        self._training = read_object({"din_infer.training": "{}", **metadata}, "training")
 
     def score(
         self, columns: Mapping[str, Any], plan: str = "auto", *, catalogue: Mapping[str, Any] | None = None
@@ -126,6 +131,9 @@ class Model:
 
         `catalogue`: the candidate columns with an entry per item, in place of those in `columns`. Every request is
         scored against all items, and the result is [requests * items], request after request.
+
+        Dense values are finite float32 numbers; those of which a layer overflows float32, as 3e38 may, make their own
+        request's or candidate's probability NaN, as in ONNX Runtime.
 
         Raises InputError for columns that do not fit the schema.
         """
@@ -170,7 +178,7 @@ class Model:
         """The `k` best candidates of each request, or all where it has fewer; arguments as for `score`."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
-        return top_k(Jagged(*self._score(columns, catalogue)), int(k))
+        return Ranking(*top_k(Jagged(*self._score(columns, catalogue)), int(k)))
 
     def explain(self, columns: Mapping[str, Any]) -> dict[str, Jagged]:
         """How much each behaviour counts for each candidate: by history, lists of lists of float32 weights.
@@ -239,15 +247,3 @@ class Model:
     def __repr__(self) -> str:
         histories = ", ".join(self._schema.histories) or "no history"
         return f"<din_infer.Model {self._semantics.pooling} over {histories}, {self.backend}, {self._threads} threads>"
-
-
-def top_k(scores: Jagged, k: int) -> Ranking:
-    """The `k` highest of each list, NaN last."""
-    positions = [np.argsort(-row, kind="stable")[:k] for row in scores]
-    best = [row[chosen] for row, chosen in zip(scores, positions, strict=True)]
-    lengths = np.minimum(scores.lengths, k)
-    none = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    return Ranking(
-        Jagged.from_lengths(np.concatenate(positions or none[0]), lengths),
-        Jagged.from_lengths(np.concatenate(best or none[1]), lengths),
-    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from din_infer.arrays import is_float32
 from din_infer.errors import SchemaError
 from din_infer.schema import Schema
 
@@ -92,17 +92,17 @@ def _layers(cls: type, raw: Mapping[str, Any], where: str) -> Any:
     if (layers.eps is not None) != (layers.activation == "dice"):
         raise SchemaError(f"{where}.eps: expected a number with dice and none with others, got {layers.eps!r}")
     if layers.eps is not None and (not _is_finite(layers.eps) or layers.eps < 0):
-        raise SchemaError(f"{where}.eps: expected a finite number of at least 0, got {layers.eps!r}")
+        raise SchemaError(f"{where}.eps: expected a finite float32 of at least 0, got {layers.eps!r}")
     if isinstance(layers, ActivationUnit):
         if layers.scale is not None and not _is_finite(layers.scale):
-            raise SchemaError(f"{where}.scale: expected a finite number, got {layers.scale!r}")
+            raise SchemaError(f"{where}.scale: expected a finite float32, got {layers.scale!r}")
         _one_of(layers.interaction, TRAINING_INTERACTIONS, f"{where}.interaction")
         _one_of(layers.normalize, NORMALIZATIONS, f"{where}.normalize")
     return layers
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_float32(value)
 
 
 def _one_of(value: Any, choices: tuple[str, ...], where: str) -> None:

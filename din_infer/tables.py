@@ -33,7 +33,9 @@ def columns_of(table: Any, schema: Schema, groups: Collection[str] | None = None
     columns = {}
     for column in chosen:
         value = arrow.to_column(table.column(column.name), column.name)
-        if column.group == "candidate" and _depth(value) == column.depth - 1:
+        if len(table) == 0:  # whose lists may have come without a type, as from pandas
+            value = _empty(column.depth)
+        elif column.group == "candidate" and _depth(value) == column.depth - 1:
             value = Jagged(value, np.arange(len(value) + 1))
         columns[column.name] = value
     return columns
@@ -46,15 +48,20 @@ def to_arrow(table: Any) -> Any:
         return pa.table(table)
     if isinstance(table, pa.Table):
         return table
+    what = f"expected a pyarrow, Polars or pandas table, got {type(table).__name__}"
     if not arrow.is_arrow(table) or hasattr(table, "type"):
-        raise InputError(f"expected a pyarrow, Polars or pandas table, got {type(table).__name__}")
-    return pa.table(table)
+        raise InputError(what)
+    try:
+        return pa.table(table)
+    except pa.ArrowException as error:
+        raise InputError(f"{what}: {error}") from None
 
 
 def to_known(table: Any) -> Any:
     """pyarrow, Polars and pandas tables as they are, others, whose streams may be read only once, as pyarrow.Table."""
-    known = type(table).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow")
-    return table if known else to_arrow(table)
+    pa = require("pyarrow", "table")
+    known = type(table).__module__.partition(".")[0] in ("pandas", "polars")
+    return table if known or isinstance(table, pa.Table | pa.RecordBatch) else to_arrow(table)
 
 
 def with_column(table: Any, name: str, values: Jagged) -> Any:
@@ -84,6 +91,10 @@ def list_array(values: Any, offsets: Int64Array) -> Any:
     if offsets[-1] > np.iinfo(np.int32).max:
         return pa.LargeListArray.from_arrays(offsets, values)
     return pa.ListArray.from_arrays(offsets.astype(np.int32), values)
+
+
+def _empty(depth: int) -> Array | Jagged:
+    return Jagged(_empty(depth - 1), np.zeros(1, np.int64)) if depth else np.empty(0, np.int64)
 
 
 def _depth(value: Array | Jagged) -> int:

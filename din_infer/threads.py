@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+from numbers import Integral
 from pathlib import Path
 
 from din_infer.errors import InputError
 
+MAX_THREADS = 1024  # as csrc/engine/parallel.cc; each takes scratch memory
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 
 
 def resolve_threads(threads: int | None) -> int:
-    """`threads`, or what the machine leaves this process where it is None. Raises InputError unless at least 1."""
+    """`threads`, 1 to MAX_THREADS, or what the machine leaves this process where it is None. Raises InputError."""
     if threads is None:
         return available_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads: expected an integer of at least 1 or None, got {threads!r}")
-    return threads
+    if isinstance(threads, bool) or not isinstance(threads, Integral) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads: expected an integer from 1 to {MAX_THREADS} or None, got {threads!r}")
+    return int(threads)
 
 
 def available_threads() -> int:

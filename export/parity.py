@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from din_infer.export.graph import Float32Array, Vocabulary
 from din_infer.export.padded import run_padded
 from din_infer.export.requests import EdgeCases
 from din_infer.extras import require
+from din_infer.metadata import read_object
 from din_infer.schema import Schema
 
 TOLERANCE = 1e-5  # of a probability
@@ -76,14 +76,11 @@ def certificate_columns(certificate: Mapping[str, Any]) -> tuple[dict[str, list[
 
 
 def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The certificate of a model file. Raises ModelFileError where it has none."""
+    """The certificate of a model file. Raises ModelFileError where it has none that can be read."""
     try:
-        certificate: dict[str, Any] = json.loads(
-            _core.describe_file(os.fspath(path))["metadata"]["din_infer.certificate"]
-        )
-    except (KeyError, json.JSONDecodeError):
-        raise ModelFileError(f"{path}: expected a certificate in the metadata, got none that is JSON") from None
-    return certificate
+        return read_object(_core.describe_file(os.fspath(path))["metadata"], "certificate")
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
 
 
 def check_certificate(path: str | os.PathLike[str]) -> Agreement:

@@ -40,14 +40,19 @@ def save_model(
         external = _write_external(large, parameters, path)
     onnx = require("onnx", "export")
     with _replacing(path) as temporary:
-        content = build(external).SerializeToString()
-        temporary.write_bytes(content + crc_entry(content))
+        temporary.write_bytes(file_bytes(build(external)))
         try:
             onnx.checker.check_model(str(temporary), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ModelFileError(f"{path}: expected a graph that onnx accepts, got: {error}") from None
         if accept is not None:
             accept(temporary)
+
+
+def file_bytes(model: onnx.ModelProto) -> bytes:
+    """A model file's bytes: the model, and the checksum without which it is not loaded."""
+    content: bytes = model.SerializeToString()
+    return content + crc_entry(content)
 
 
 def crc_entry(content: bytes) -> bytes:
@@ -66,6 +71,11 @@ def check_external(model: onnx.ModelProto, folder: Path) -> None:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if not entries:
             continue
+        if missing := [key for key in ("location", "offset", "length", "checksum") if key not in entries]:
+            raise ModelFileError(
+                f"parameter {tensor.name}: expected external data with {', '.join(missing)}, got {', '.join(entries)};"
+                " export the model again"
+            )
         with (folder / entries["location"]).open("rb") as file:
             file.seek(int(entries["offset"]))
             digest, left = hashlib.sha1(usedforsecurity=False), int(entries["length"])

@@ -43,6 +43,7 @@ VOCABULARIES: dict[str, Any] = {
 def write_model(path: Path, schema: Schema, semantics: Semantics, vocabularies: dict[str, Any], seed: int = 0) -> Path:
     """Writes a model file whose probabilities spread over (0, 1)."""
     build_model = pytest.importorskip("din_infer.export.graph").build_model
+    file_bytes = pytest.importorskip("din_infer.export.storage").file_bytes
     layout = _core.expected_graph(json.dumps(schema.to_dict()), json.dumps(semantics.to_dict()), True)
     rng = np.random.default_rng(seed)
     parameters = {}
@@ -53,7 +54,7 @@ def write_model(path: Path, schema: Schema, semantics: Semantics, vocabularies: 
         values /= np.sqrt(dims[1]) if ".weights." in name else 3  # small, or long histories saturate the output
         parameters[name] = values.astype(np.float32)
     model = build_model(schema, semantics, parameters, vocabularies, metadata={"training": {"data": "random"}})
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(file_bytes(model))
     return path
 
 

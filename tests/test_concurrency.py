@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -45,6 +47,17 @@ def in_child(check) -> int:
 def test_more_threads_than_cores(model_path, columns, expected, threads):
     model = din_infer.load(model_path, threads=threads)
     assert all(model.score(columns).tobytes() == expected for _ in range(5))
+
+
+def test_more_threads_than_cores_say_nothing(model_path, capfd):
+    """TBB warns once in a process, so this is one of its own."""
+    code = (
+        "import sys, din_infer; m = din_infer.load(sys.argv[1], threads=64);"
+        "many = {'item_id': list(range(300)), 'genre': [[]] * 300};"
+        "print(len(m.score_one(user={'country': 'x', 'age': 0}, context={'hour': 0}, history=many, candidates=many)))"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code, str(model_path)], check=True)
+    assert capfd.readouterr() == ("300\n", "")
 
 
 def test_models_with_different_numbers_of_threads_at_once(model_path, columns, expected):

@@ -14,6 +14,7 @@ import din_infer
 from din_infer.errors import InputError
 
 build_model = pytest.importorskip("din_infer.export.graph").build_model
+file_bytes = pytest.importorskip("din_infer.export.storage").file_bytes
 
 RELATIVE = 5e-6  # of the largest weight
 
@@ -23,7 +24,7 @@ def test_weights_are_those_of_the_definition(semantic: Semantic, tmp_path: Path)
     case = Case.random(semantic.schema, semantic.semantics)
     path = tmp_path / "model.onnx"
     model_file = build_model(case.schema, case.semantics, case.parameters, case.vocabularies, metadata={})
-    path.write_bytes(model_file.SerializeToString())
+    path.write_bytes(file_bytes(model_file))
     histories = case.schema.histories
     sizes = list(itertools.product((3, 1, 0), (5, 1, 0, 70)))
     columns = case.columns([{"candidate": n, **dict.fromkeys(histories, t)} for n, t in sizes])

@@ -68,6 +68,13 @@ def test_lists_of_arrays_take_the_arrays_dtype():
     assert jagged.to_lists() == [[1, 2], []]
 
 
+def test_integers_of_several_dtypes_stay_exact():
+    large = 2**62 + 1  # float64, which NumPy makes of uint64 and int64, would round it
+    for lists in ([[np.uint64(large), -1]], [np.array([large], np.uint64), np.array([-1], np.int8)]):
+        values = Jagged.from_lists(lists).values
+        assert (values.dtype, values.tolist()) == (np.int64, [large, -1])
+
+
 def test_torch_tensors_come_through():
     torch = pytest.importorskip("torch")
     assert Jagged(torch.tensor([1, 2]), torch.tensor([0, 2])).to_lists() == [[1, 2]]
@@ -125,6 +132,23 @@ def test_wrong_offsets_are_refused(offsets, message):
         (lambda: Jagged.from_lists(["ab", "c"]), "expected a list in each place, got str 'ab'"),
         (lambda: Jagged.from_lists(5), "expected a list of lists, got int 5"),
         (lambda: Jagged.from_lists([[True]]), "expected numbers alone or strings alone, got bool True"),
+        (lambda: Jagged.from_lists([[3, True]]), "expected numbers alone or strings alone, got bool True"),
+        (lambda: Jagged.from_lists([[3, np.True_]]), "expected numbers alone or strings alone, got (numpy.)?bool"),
+        (
+            lambda: Jagged.from_lists([[3, np.ma.masked]]),
+            "expected numbers alone or strings alone, got an array of float64 and shape",
+        ),
+        (lambda: Jagged(np.ma.array([1, 2], mask=[0, 1]), [0, 2]), "values: expected an array without a mask, got"),
+        (lambda: Jagged.from_lists([np.ma.array([1, 2])]), "lists: expected an array without a mask, got"),
+        (lambda: Jagged.from_lists([[1]], depth=5), "depth: expected 1, 2 or None, got 5"),
+        (
+            lambda: Jagged.from_lists([[1, np.uint64(2**63)]]),
+            "expected integers that fit int64, got 9223372036854775808",
+        ),
+        (
+            lambda: Jagged.from_lists([np.array([2**63], np.uint64), np.array([1])]),
+            "integers that fit int64, got 92233",
+        ),
         (lambda: Jagged.from_lists([[1, "a"]]), "expected numbers alone or strings alone, got str 'a'"),
         (lambda: Jagged.from_lists([[1, None]]), "expected numbers alone or strings alone, got NoneType None"),
         (lambda: Jagged.from_lists([[1, [2]]]), r"expected numbers alone or strings alone, got list \[2\]"),

@@ -244,7 +244,19 @@ def test_rank_gives_the_best_first(model, random_columns):
         assert row[positions].tolist() == best.tolist()
     with pytest.raises(InputError, match="k: expected an integer of at least 1, got 0"):
         model.rank(columns, 0)
+    assert model.rank(columns, 10**30).positions.lengths.tolist() == scores.lengths.tolist()
     assert len(model.rank(random_columns(0), 5).positions) == 0
+
+
+def test_a_dense_value_that_overflows_stays_in_its_request(model, random_columns):
+    columns = random_columns(6)
+    counts = [len(row) for row in columns["candidate.item_id"]]
+    expected = Jagged.from_lengths(model.score(columns), counts)
+    request = max(range(6), key=counts.__getitem__)
+    columns["user.age"][request] = 3e38
+    scores = Jagged.from_lengths(model.score(columns), counts)
+    for place, (got, row) in enumerate(zip(scores, expected, strict=True)):
+        assert np.isnan(got).all() if place == request else got.tobytes() == row.tobytes()
 
 
 def test_rank_lists_equal_scores_in_their_order(model):
@@ -279,10 +291,16 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         ("nowhere.onnx", {}, ModelFileError, "nowhere.onnx: expected a model file, got nothing there"),
         (os.curdir, {}, ModelFileError, "expected a model file, got a folder"),
         (b"", {}, ModelFileError, "expected"),
-        (b"no protobuf at all", {}, ModelFileError, "not an ONNX file"),
+        (b"no protobuf at all", {}, ModelFileError, "expected an ONNX file, got none"),
         ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
         ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
-        ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer of at least 1 or None, got 0"),
+        ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer from 1 to 1024 or None, got 0"),
+        (
+            "model.onnx",
+            {"threads": 2**40},
+            InputError,
+            "threads: expected an integer from 1 to 1024 or None, got 1099511",
+        ),
         ("model.onnx", {"folder": "x"}, InputError, "folder: expected None with a path"),
         (17, {}, InputError, "source: expected a path or bytes, got int 17"),
     ],
@@ -299,6 +317,12 @@ def test_a_cut_file_is_refused(model_path):
             din_infer.load(data[:end])
 
 
+def sealed_again(proto):
+    """The bytes of a model file that was read and edited, with a checksum that fits."""
+    del proto.metadata_props[-1]
+    return pytest.importorskip("din_infer.export.storage").file_bytes(proto)
+
+
 def test_another_format_version_is_refused_by_name(model_path, tmp_path):
     onnx = pytest.importorskip("onnx")
     proto = onnx.load(model_path)
@@ -306,7 +330,7 @@ def test_another_format_version_is_refused_by_name(model_path, tmp_path):
         if entry.key == "din_infer.format_version":
             entry.value = json.dumps(999)
     with pytest.raises(ModelFileError, match="999"):
-        din_infer.load(proto.SerializeToString())
+        din_infer.load(sealed_again(proto))
 
 
 def test_wrong_columns_and_plans_are_refused(model, random_columns):
@@ -333,4 +357,4 @@ def test_parameters_that_make_every_score_nan_are_refused(model_path, name, valu
     tensor = next(t for t in proto.graph.initializer if t.name == name)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, value, np.float32), name))
     with pytest.raises(ModelFileError, match=f"parameter {name}: expected {expected}"):
-        din_infer.load(proto.SerializeToString())
+        din_infer.load(sealed_again(proto))

@@ -7,8 +7,9 @@ import pytest
 
 from din_infer import Jagged, Schema
 from din_infer.arrow import to_column
+from din_infer.batch import encode
 from din_infer.errors import InputError
-from din_infer.tables import columns_of, list_array, to_arrow
+from din_infer.tables import columns_of, list_array, to_arrow, to_known
 
 pa = pytest.importorskip("pyarrow")
 
@@ -42,6 +43,26 @@ def test_list_columns_come_through_sliced_and_in_chunks(values, type_):
     assert to_column(pa.chunked_array([array, array[1:]]), "x").to_lists() == values + values[1:]
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_polars_categories_come_through(lists):
+    pl = pytest.importorskip("polars")
+    values = [["é", "a"], ["a"]] if lists else ["é", "a"]
+    for dtype in (pl.Categorical, pl.Enum(["a", "é"])):
+        column = to_column(pl.Series(values, dtype=pl.List(dtype) if lists else dtype), "x")
+        assert (column.to_lists() if lists else column.tolist()) == values
+
+
+def test_what_arrow_itself_cannot_do_is_an_input_error():
+    class Broken:
+        def __arrow_c_stream__(self, requested_schema=None):
+            raise pa.ArrowNotImplementedError("no such type")
+
+    with pytest.raises(InputError, match=r"x: expected integers, .*, got what Arrow cannot read: no such type"):
+        to_column(Broken(), "x")
+    with pytest.raises(InputError, match="expected a pyarrow, Polars or pandas table, got Broken: no such type"):
+        to_arrow(Broken())
+
+
 def test_flat_columns_come_through():
     assert to_column(pa.array([1, 2], pa.int16()), "x").tolist() == [1, 2]
     assert to_column(pa.array(["a", "b"]), "x").tolist() == ["a", "b"]
@@ -58,6 +79,8 @@ def test_flat_columns_come_through():
         (pa.array([True]), "x: expected integers, floats, strings or lists of them, got Arrow bool"),
         (pa.array([b"a"]), "got Arrow binary"),
         (pa.array([{"a": 1}]), "got Arrow struct"),
+        (pa.array([[(1, 2)], []], pa.map_(pa.int64(), pa.int64())), "got Arrow map<int64, int64>"),
+        (pa.DictionaryArray.from_arrays([0, 1], ["a", None]), "x: expected no nulls, got 1 of 2"),
     ],
 )
 def test_other_arrow_columns_are_refused(array, message):
@@ -111,6 +134,22 @@ def test_any_pycapsule_table_is_taken():
     assert to_arrow(StreamOnly(table)).equals(table)
     with pytest.raises(InputError, match="expected a pyarrow, Polars or pandas table, got ChunkedArray"):
         to_arrow(table["x"])
+    with pytest.raises(InputError, match="expected a pyarrow, Polars or pandas table, got Series"):
+        to_arrow(pytest.importorskip("polars").Series([1]))
+
+
+def test_what_may_be_read_once_is_read_once():
+    table = pa.table({"x": [1, 2]})
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+    assert to_known(reader).equals(table)
+    assert to_known(table) is table
+
+
+def test_no_rows_of_columns_without_a_type_are_no_requests():
+    empty = pa.table({column.name: pa.nulls(0) for column in SCHEMA.columns()})  # what pandas makes of object columns
+    assert columns_of(empty, SCHEMA)["candidate.genre"].to_lists() == []
+    encoded, requests = encode(SCHEMA, columns_of(empty, SCHEMA))
+    assert (len(encoded), requests) == (3, 0)
 
 
 def test_list_arrays_share_their_values():

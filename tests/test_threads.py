@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from din_infer import threads
+from din_infer.errors import InputError
 
 
 @pytest.fixture
@@ -48,6 +50,14 @@ def test_quotas(machine, files, own, expected):
 def test_affinity_wins_where_it_is_smaller(machine, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert machine({"cpu.max": "400000 100000"}, "0::/") == 1
+
+
+def test_any_integer_up_to_the_most_is_a_number_of_threads():
+    assert type(threads.resolve_threads(np.int64(2))) is int
+    assert threads.resolve_threads(threads.MAX_THREADS) == threads.MAX_THREADS
+    for wrong in (0, True, 2.0, threads.MAX_THREADS + 1, 2**31, np.uint64(2**63)):
+        with pytest.raises(InputError, match="threads: expected an integer from 1 to 1024 or None, got"):
+            threads.resolve_threads(wrong)
 
 
 def test_this_machine_has_some():

@@ -1,5 +1,8 @@
 #include "engine/arena.hpp"
 
+#include <algorithm>
+
+#include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 #include <unistd.h>
@@ -31,7 +34,8 @@ void RunOnNewThreads(int threads, void (*run)(void* context, int slot), void* co
 
 struct Arena::State {
   int threads;
-  tbb::task_arena arena{threads};
+  // TBB starts no more workers than there are processors, and prints a warning where an arena asks for more.
+  tbb::task_arena arena{std::min(threads, tbb::info::default_concurrency())};
 };
 
 Arena::Arena(int threads) : state_(new State{threads}) {}

@@ -1,8 +1,9 @@
 #include "engine/parallel.hpp"
 
-#include <algorithm>
 #include <atomic>
+#include <string>
 
+#include "base/errors.hpp"
 #include "engine/arena.hpp"
 
 #if defined(__SANITIZE_THREAD__)
@@ -28,7 +29,12 @@ struct Parallel::Job {
   }
 };
 
-Parallel::Parallel(int threads) : threads_(std::max(threads, 1)) {}
+Parallel::Parallel(int threads) : threads_(threads) {
+  constexpr int kMostThreads = 1024;  // each takes scratch memory
+  if (threads < 1 || threads > kMostThreads) {
+    throw InputError("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
+  }
+}
 
 Parallel::~Parallel() = default;
 

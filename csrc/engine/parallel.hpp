@@ -12,7 +12,7 @@ class Arena;
 // Runs items on up to `threads` threads. The calling thread is one of them; with one thread no other is ever started.
 class Parallel {
  public:
-  explicit Parallel(int threads);
+  explicit Parallel(int threads);  // throws InputError for more than 1024 or none
   ~Parallel();
 
   int threads() const { return threads_; }

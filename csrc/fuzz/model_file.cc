@@ -9,18 +9,18 @@
 #include "base/errors.hpp"
 #include "engine/model.hpp"
 #include "fuzz/protobuf.hpp"
+#include "onnx/model_file.hpp"
 
 namespace {
 
-// Almost no mutation would pass the checksum that exported files end with; a file without it is read all the same.
+using din_infer::ChecksumEntry;
+
+// Almost no mutation would pass the checksum that files end with: inputs are without it, and it is made for each.
 std::string_view WithoutChecksum(std::string_view file) {
-  constexpr std::string_view kEntry(
-      "\x72\x1b\x0a\x0f"
-      "din_infer.crc32",
-      19);
-  constexpr size_t kSize = 29;
-  if (file.size() < kSize || file.substr(file.size() - kSize, kEntry.size()) != kEntry) return file;
-  return file.substr(0, file.size() - kSize);
+  const size_t size = ChecksumEntry({}).size();
+  if (file.size() < size) return file;
+  const std::string_view content = file.substr(0, file.size() - size);
+  return file.substr(content.size()) == ChecksumEntry(content) ? content : file;
 }
 
 }  // namespace
@@ -36,8 +36,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    din_infer::Model::load_bytes(std::string(WithoutChecksum({reinterpret_cast<const char*>(data), size})),
-                                 "/nonexistent");
+    const std::string file(WithoutChecksum({reinterpret_cast<const char*>(data), size}));
+    din_infer::Model::load_bytes(file + ChecksumEntry(file), "/nonexistent");
   } catch (const din_infer::ModelFileError&) {
   }
   return 0;

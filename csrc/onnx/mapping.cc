@@ -29,7 +29,8 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
   const std::string where = path.string();
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a pipe must not make us wait
   struct stat status{};
-  if (file.fd < 0 || fstat(file.fd, &status) != 0) throw ModelFileError(where + ": cannot be opened: " + SystemError());
+  if (file.fd < 0 || fstat(file.fd, &status) != 0)
+    throw ModelFileError(where + ": expected a file that can be read, got: " + SystemError());
   if (!S_ISREG(status.st_mode)) throw ModelFileError(where + ": expected a regular file");
   size_ = static_cast<size_t>(status.st_size);
   if (size_ < min_size) {
@@ -38,7 +39,7 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
   }
   if (size_ == 0) return;
   void* const data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (data == MAP_FAILED) throw ModelFileError(where + ": cannot be mapped: " + SystemError());
+  if (data == MAP_FAILED) throw ModelFileError(where + ": expected a file that can be mapped, got: " + SystemError());
   data_ = static_cast<const char*>(data);
 }
 

@@ -86,24 +86,14 @@ ModelView ParseModel(std::string_view bytes) {
   return model;
 }
 
-// The last bytes of a file that the exporter wrote: a metadata entry with the CRC-32 of all bytes before it.
-std::string CrcEntry(std::string_view bytes) {
-  char digits[9];
-  std::snprintf(digits, sizeof(digits), "%08x", Crc32(bytes));
-  const std::string key = kCrcKey;
-  std::string entry = {'\x0a', static_cast<char>(key.size())};
-  entry += key + '\x12' + '\x08' + digits;
-  return std::string{'\x72', static_cast<char>(entry.size())} + entry;
-}
-
 void CheckCrc(std::string_view bytes, const Metadata& metadata) {
-  const auto stored = metadata.find(kCrcKey);
-  if (stored == metadata.end()) return;
-  const size_t size = CrcEntry({}).size();
+  const size_t size = ChecksumEntry({}).size();
   const std::string_view end = bytes.substr(bytes.size() - std::min(size, bytes.size()));
-  if (const std::string expected = CrcEntry(bytes.substr(0, bytes.size() - end.size())); end != expected) {
+  if (const std::string expected = ChecksumEntry(bytes.substr(0, bytes.size() - end.size())); end != expected) {
+    const auto stored = metadata.find(kCrcKey);
     throw ModelFileError("the file has changed since it was exported: expected it to end with CRC-32 " +
-                         Quote(expected.substr(size - 8)) + ", got " + Quote(stored->second) + "; export it again");
+                         Quote(expected.substr(size - 8)) + ", got " +
+                         (stored == metadata.end() ? "none" : Quote(stored->second)) + "; export it again");
   }
 }
 
@@ -306,8 +296,8 @@ void ReadInto(std::string_view bytes, const std::filesystem::path& folder, Stora
     throw ModelFileError("expected at most 2 GB, which is protobuf's limit, got " + std::to_string(bytes.size()) +
                          " bytes");
   ModelView model = ParseModel(bytes);
-  CheckCrc(bytes, model.metadata);
   CheckVersion(model);
+  CheckCrc(bytes, model.metadata);
   file->schema = ParseSchema(Get(model.metadata, "din_infer.schema"));
   file->semantics = ParseSemantics(Get(model.metadata, "din_infer.semantics"), file->schema);
   file->metadata = std::move(model.metadata);
@@ -328,13 +318,22 @@ ModelFile Read(std::string_view bytes, const std::filesystem::path& folder, std:
   try {
     ReadInto(bytes, folder, storage.get(), &file);
   } catch (const protozero::exception& error) {
-    throw ModelFileError(std::string("not an ONNX file, or a damaged one: ") + error.what());
+    throw ModelFileError(std::string("expected an ONNX file, got none, or a damaged one: ") + error.what());
   }
   file.storage = std::move(storage);
   return file;
 }
 
 }  // namespace
+
+std::string ChecksumEntry(std::string_view bytes) {
+  char digits[9];
+  std::snprintf(digits, sizeof(digits), "%08x", Crc32(bytes));
+  const std::string key = kCrcKey;
+  std::string entry = {'\x0a', static_cast<char>(key.size())};
+  entry += key + '\x12' + '\x08' + digits;
+  return std::string{'\x72', static_cast<char>(entry.size())} + entry;
+}
 
 ModelFile ReadModelFile(const std::filesystem::path& path) {
   auto storage = std::make_shared<Storage>();

@@ -40,4 +40,7 @@ struct ModelFile {
 ModelFile ReadModelFile(const std::filesystem::path& path);
 ModelFile ReadModelFile(std::string bytes, const std::filesystem::path& folder);
 
+// What a model file ends with: a metadata entry with the CRC-32 of all bytes before it.
+std::string ChecksumEntry(std::string_view bytes);
+
 }  // namespace din_infer

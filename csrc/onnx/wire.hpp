@@ -59,8 +59,8 @@ class Message {
     for (const float value : reader_.get_packed_float()) values->push_back(value);
   }
   [[noreturn]] void Refuse(const std::string& what) {
-    throw ModelFileError(where_ + ": " + what + " (field " + std::to_string(Tag()) +
-                         ") is not part of a din_infer model");
+    throw ModelFileError(where_ + ": expected what din_infer writes, got " + what + " (field " + std::to_string(Tag()) +
+                         ")");
   }
 
  private:

@@ -13,6 +13,7 @@
 
 #include "engine/model.hpp"
 #include "golden.hpp"
+#include "onnx/model_file.hpp"
 
 namespace din_infer {
 namespace {
@@ -67,14 +68,14 @@ class Registry : public ::testing::Test {
     return path;
   }
 
-  // The first golden model with `from` replaced by as many bytes, and no checksum.
+  // The first golden model with `from` replaced by as many bytes.
   std::string WriteEdited(const std::string& name, const std::string& from, const std::string& to) const {
     std::string bytes = testing::ReadFile(one_.path);
-    constexpr size_t kChecksumEntry = 29;
-    bytes.resize(bytes.size() - kChecksumEntry);
+    bytes.resize(bytes.size() - ChecksumEntry({}).size());
     const size_t at = bytes.find(from);
     EXPECT_NE(at, std::string::npos);
-    return Write(name, bytes.replace(at, to.size(), to));
+    bytes.replace(at, to.size(), to);
+    return Write(name, bytes + ChecksumEntry(bytes));
   }
 
   bool Serves(ModelRegistry& registry, const Golden& golden) const {
@@ -108,7 +109,7 @@ TEST_F(Registry, ReplacesItsModel) {
 TEST_F(Registry, RefusesWhatDoesNotLoadOrDoesNotKeepItsCertificate) {
   ModelRegistry registry(one_.path);
   ExpectRefused(registry, Path("nothing.onnx"), "nothing.onnx");
-  ExpectRefused(registry, Write("damaged.onnx", "not a model"), "not an ONNX file");
+  ExpectRefused(registry, Write("damaged.onnx", "not a model"), "expected an ONNX file");
   ExpectRefused(registry, WriteEdited("bare.onnx", "din_infer.certificate", "din_infer.certificat3"),
                 "expected a certificate in the metadata, got none");
   ExpectRefused(registry, WriteEdited("wrong.onnx", "\"probabilities\": [0.", "\"probabilities\": [9."),

@@ -6,6 +6,7 @@
 
 #include "base/crc32.hpp"
 #include "base/errors.hpp"
+#include "base/quote.hpp"
 #include "onnx/model_file.hpp"
 #include "onnx_writer.hpp"
 
@@ -15,6 +16,11 @@ namespace {
 using testing::FileContents;
 using testing::ValidContents;
 using testing::Write;
+
+std::string WithoutChecksum(FileContents contents) {
+  contents.with_crc = false;
+  return Write(contents);
+}
 
 ModelFile Read(const FileContents& contents) { return ReadModelFile(Write(contents), "."); }
 
@@ -71,41 +77,30 @@ TEST(OnnxReader, Crc32IsZlibs) {
 }
 
 TEST(OnnxReader, RefusesEveryCut) {
-  for (const bool with_crc : {false, true}) {
-    FileContents contents = ValidContents();
-    contents.with_crc = with_crc;
-    const std::string bytes = Write(contents);
-    ASSERT_EQ(ErrorOf(bytes), "");
-    // Without a checksum, a cut that takes whole entries of metadata off the end leaves a shorter, complete file.
-    for (size_t size = 0; size < bytes.size(); ++size) {
-      if (with_crc && size == bytes.size() - 29) continue;  // all but the checksum's entry
-      EXPECT_NE(ErrorOf(bytes.substr(0, size)), "") << "cut to " << size << " of " << bytes.size();
-    }
-  }
+  const std::string bytes = Write(ValidContents());
+  ASSERT_EQ(ErrorOf(bytes), "");
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_NE(ErrorOf(bytes.substr(0, size)), "") << "cut to " << size << " of " << bytes.size();
 }
 
 TEST(OnnxReader, RefusesEveryFlippedBit) {
-  FileContents contents = ValidContents();
-  contents.with_crc = true;
-  std::string bytes = Write(contents);
-  const size_t covered = bytes.size() - 29;
+  std::string bytes = Write(ValidContents());
   for (size_t place = 0; place < bytes.size(); ++place) {
     const int bit = static_cast<int>(place * 5 % 8);
     bytes[place] = static_cast<char>(bytes[place] ^ (1 << bit));
-    const std::string error = ErrorOf(bytes);  // in the checksum's own entry a flip may hide it, and the file is whole
-    EXPECT_TRUE(place >= covered || !error.empty()) << "bit " << bit << " of byte " << place;
+    EXPECT_NE(ErrorOf(bytes), "") << "bit " << bit << " of byte " << place;
     bytes[place] = static_cast<char>(bytes[place] ^ (1 << bit));
   }
 }
 
 TEST(OnnxReader, SurvivesManyWrongBytes) {
-  const std::string valid = Write(ValidContents());
+  const std::string valid = WithoutChecksum(ValidContents());
   std::mt19937 random(1);
   for (int round = 0; round < 5000; ++round) {
     std::string bytes = valid;
     for (int change = 0; change < 1 + round % 20; ++change)
       bytes[random() % bytes.size()] = static_cast<char>(random());
-    ErrorOf(bytes);  // without a checksum some are valid models with other weights; none may crash or hang
+    ErrorOf(bytes + ChecksumEntry(bytes));  // some are valid models with other weights; none may crash or hang
   }
 }
 
@@ -209,13 +204,13 @@ TEST(OnnxReader, RefusesOtherParameters) {
 }
 
 TEST(OnnxReader, RefusesShapesThatPromiseMoreThanTheFileHolds) {
-  std::string bytes = Write(ValidContents());
+  std::string bytes = WithoutChecksum(ValidContents());
   const std::string dims("\x08\x04\x08\x03\x10\x01\x42\x0atable.item", 18);  // [4, 3], float32
   const size_t at = bytes.find(dims);
   ASSERT_NE(at, std::string::npos);
   bytes[at + 1] = 0x7F;
-  EXPECT_NE(ErrorOf(bytes).find("expected 1524 bytes of float32 for shape [127, 3], got 48"), std::string::npos)
-      << ErrorOf(bytes);
+  const std::string error = ErrorOf(bytes + ChecksumEntry(bytes));
+  EXPECT_NE(error.find("expected 1524 bytes of float32 for shape [127, 3], got 48"), std::string::npos) << error;
 }
 
 TEST(OnnxReader, RefusesWrongVocabularies) {
@@ -241,7 +236,6 @@ TEST(OnnxReader, RefusesOtherVersions) {
   };
   edit("din_infer.format_version", "2", "format version: expected 1, got '2'; export the model again");
   edit("din_infer.ids", "rows", "exported with --inline");
-  edit("din_infer.crc32", "00000000", "changed since it was exported");
   edit("note", "\xff", "metadata 'note': expected UTF-8");
   FileContents contents = ValidContents();
   contents.metadata.erase("din_infer.format_version");
@@ -252,6 +246,25 @@ TEST(OnnxReader, RefusesOtherVersions) {
   contents = ValidContents();
   contents.opsets["com.example"] = "1";
   ExpectError(contents, "operator set 'com.example': expected none");
+}
+
+TEST(OnnxReader, RefusesFilesThatDoNotEndWithTheirChecksum) {
+  const std::string bytes = WithoutChecksum(ValidContents());
+  const std::string entry = ChecksumEntry(bytes);
+  const std::string digits = entry.substr(entry.size() - 8);
+  const std::string changed = "the file has changed since it was exported: expected it to end with CRC-32 ";
+  const auto expect = [](const std::string& file, const std::string& part) {
+    EXPECT_NE(ErrorOf(file).find(part), std::string::npos) << ErrorOf(file);
+  };
+  EXPECT_EQ(ErrorOf(bytes + entry), "");
+  expect(bytes, ", got none; export it again");
+  std::string other = entry;
+  other.back() = other.back() == '0' ? '1' : '0';
+  expect(bytes + other, changed + Quote(digits) + ", got " + Quote(other.substr(other.size() - 8)));
+  other = entry;
+  other.replace(other.find("crc32"), 5, "crc33");
+  expect(bytes + other, changed + Quote(digits) + ", got none");
+  expect(entry + bytes, ", got " + Quote(digits));  // protobuf's parsers read entries in any place
 }
 
 TEST(OnnxReader, RefusesWhatIsNoModel) {

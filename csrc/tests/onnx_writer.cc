@@ -1,12 +1,11 @@
 #include "onnx_writer.hpp"
 
-#include <cstdio>
 #include <numeric>
 
 #include <protozero/pbf_writer.hpp>
 
-#include "base/crc32.hpp"
 #include "onnx/expected_graph.hpp"
+#include "onnx/model_file.hpp"
 #include "onnx/tensor.hpp"
 
 namespace din_infer::testing {
@@ -190,12 +189,7 @@ std::string Write(const FileContents& contents) {
     AddOpsets(contents, writer, 9, false);
     writer.add_string(10, onnx::kDomain);
   }
-  if (contents.with_crc) {
-    char digits[9];
-    std::snprintf(digits, sizeof(digits), "%08x", Crc32(bytes));
-    AddEntry(model, "din_infer.crc32", digits);
-  }
-  return bytes;
+  return contents.with_crc ? bytes + ChecksumEntry(bytes) : bytes;
 }
 
 }  // namespace din_infer::testing

@@ -21,7 +21,7 @@ struct FileContents {
   int64_t default_row = 0;
   int32_t parameter_type = 1;
   bool as_float_data = false;  // parameters in float_data, otherwise in raw_data
-  bool with_crc = false;
+  bool with_crc = true;
 };
 
 extern const char kSchema[];

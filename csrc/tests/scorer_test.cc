@@ -5,6 +5,7 @@
 #include <limits>
 #include <thread>
 
+#include "base/errors.hpp"
 #include "engine/model.hpp"
 #include "golden.hpp"
 
@@ -136,6 +137,13 @@ TEST_P(GoldenModel, RefusesBadInputAndScoresOn) {
     batch.requests = wrong;
     refused(batch);
   }
+}
+
+TEST(Scorer, TakesFromOneToAThousandThreads) {
+  const Model model = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
+  for (const int threads : {-1, 0, 1025, 1'000'000, std::numeric_limits<int>::max()})
+    EXPECT_THROW(Scorer(model, {threads}), InputError) << threads;
+  EXPECT_NO_THROW(Scorer(model, {1024}));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {

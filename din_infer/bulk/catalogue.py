@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from din_infer import topk
 from din_infer.arrays import Array, Int64Array
-from din_infer.bulk import topk
 from din_infer.bulk.checks import check_types
 from din_infer.errors import InputError
 from din_infer.jagged import Jagged

@@ -25,7 +25,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="din | base. [default: din]")] = None,
     pooling: Annotated[str | None, typer.Option(help="Of the base model: sum | mean. [default: sum]")] = None,
-    interaction: Annotated[str | None, typer.Option(help="outer | hadamard | none. [default: outer]")] = None,
+    interaction: Annotated[
+        str | None, typer.Option(help="outer | hadamard | none, which cannot be exported. [default: outer]")
+    ] = None,
     activation: Annotated[
         str | None, typer.Option(help="dice | prelu | relu | sigmoid | tanh | bisigmoid. [default: dice]")
     ] = None,

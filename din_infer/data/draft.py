@@ -78,7 +78,7 @@ def draft_schema(path: Path, carried: Carried | None = None, max_length: int | N
         raise DataError(
             f"{path}: expected a Parquet file of requests, got {'a folder' if path.is_dir() else 'nothing'}"
         )
-    with polars_errors(path):
+    with polars_errors(path, "a Parquet file of requests"):
         frame = pl.scan_parquet(path)
         types = dict(frame.collect_schema())
         request = _carried(carried or Carried(), types)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from din_infer.data import logjoin
 from din_infer.data.draft import Carried, draft_schema
 from din_infer.data.leakage import Leakage
-from din_infer.data.logfiles import Wanted, clean, common_type, open_log, typed
+from din_infer.data.logfiles import Wanted, clean, common_type, kind_of_time, open_log, typed
 from din_infer.data.logjoin import CONTEXT, EVENT, ITEM, USER, Names
 from din_infer.data.negatives import NEGATIVE_BY, Pool
 from din_infer.data.ragged import Ints
@@ -66,6 +66,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise DataError(f"{name.replace('_', '-')}: expected at least {smallest}, got {value}")
+        self._check_roles()
         history = (self.item, *self.item_features, *self.event_features)
         for features in (history, self.user_features, self.context_features):
             for name in features:
@@ -73,6 +74,13 @@ class Options:
                     raise DataError(f"expected names without a dot, not `lengths`, as features, got {name!r}")
                 if features.count(name) > 1:
                     raise DataError(f"expected each feature once in its group, got {name!r} again")
+
+    def _check_roles(self) -> None:
+        shown = (*self.user_features, *self.context_features, *self.item_features)
+        roles = {"time": self.time, "request": self.request, "label": self.label}
+        for role, column in roles.items():
+            if column in (shown if role == "label" else (*shown, *self.event_features)):
+                raise DataError(f"expected features other than the label, time and request, got {column!r}, the {role}")
 
     def names(self) -> Names:
         return Names(self.request or "request_id", self.user, self.time, self.label, self.item)
@@ -224,7 +232,7 @@ def _prepare(impressions: Path, events: Path, options: Options, folder: Path) ->
     shown, seen = _wanted(options, set(logs["impressions"].columns), set(logs["events"].columns))
     types = {"impressions": typed(logs["impressions"], shown), "events": typed(logs["events"], seen)}
     if types["impressions"]["time"] != types["events"]["time"]:
-        kinds = ["numbers" if types[name]["time"] == pl.Int64 else "dates" for name in types]
+        kinds = [kind_of_time(types[name]["time"]) for name in types]
         raise DataError(f"{events}: expected {kinds[0]} in {options.time!r}, as {impressions.name} has, got {kinds[1]}")
     for name in (set(types["impressions"]) & set(types["events"])) - {"time"}:
         try:

@@ -122,21 +122,28 @@ def common_type(a: pl.DataType, b: pl.DataType) -> pl.DataType:
     return common
 
 
+def kind_of_time(dtype: pl.DataType) -> str:
+    """What a time column holds, in words: numbers and dates do not mix, nor do dates with a time zone and without."""
+    return "numbers" if dtype == pl.Int64 else f"dates {'with' if _is_zoned(dtype) else 'without'} a time zone"
+
+
 @contextmanager
-def polars_errors(path: Path) -> Iterator[None]:
-    """What Polars cannot read, as DataError."""
+def polars_errors(path: Path, expected: str | None = None) -> Iterator[None]:
+    """What Polars cannot read, as DataError; `expected` is by default what the file's name promises."""
     try:
         yield
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        kind = "comma-separated text" if path.suffix == ".csv" else "tab-separated text" if path.suffix in TEXT else ""
+        text = {",": "comma-separated text", "\t": "tab-separated text"}
+        kind = expected or text.get(TEXT.get(path.suffix, ""), "a Parquet file")
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{path}: expected {kind or 'a Parquet file'}, got: {reason}") from None
+        raise DataError(f"{path}: expected {kind}, got: {reason}") from None
 
 
 def _facts_of(column: Wanted) -> Iterator[pl.Expr]:
     text = pl.col(column.source)
     if column.kind == "time":  # the first value decides, so that an error names the line that is unlike it
         yield text.first().cast(pl.Float64, strict=False).is_not_null().alias(f"{column.name} float")
+        yield _moments(text.first(), MOMENTS_WITH_ZONE).is_not_null().alias(f"{column.name} zoned")
         return
     yield text.cast(pl.Int64, strict=False).cast(pl.String).eq_missing(text).all().alias(f"{column.name} int")
     yield text.cast(pl.Float64, strict=False).is_not_null().all().alias(f"{column.name} float")
@@ -149,7 +156,8 @@ def _type_of(log: Log, column: Wanted, facts: Mapping[str, bool]) -> pl.DataType
     if column.kind == "label":
         return pl.Int64()
     if column.kind == "time":
-        return pl.Int64() if number or dtype.is_numeric() else pl.Datetime("us")
+        zoned = facts.get(f"{column.name} zoned") or _is_zoned(dtype)
+        return pl.Int64() if number or dtype.is_numeric() else pl.Datetime("us", "UTC" if zoned else None)
     plain: Any = None
     if dtype.is_integer() or dtype == pl.Boolean or facts.get(f"{column.name} int"):
         plain = pl.Int64()
@@ -176,10 +184,17 @@ def _expression(log: Log, column: Wanted, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.Int64:
         return value.cast(pl.Int64, strict=False) if given.is_integer() else _whole(value, given)
     if given == pl.String:
-        zoned = [value.str.to_datetime(f, time_unit="us", strict=False) for f in MOMENTS_WITH_ZONE]
-        plain = [value.str.to_datetime(f, time_unit="us", strict=False) for f in MOMENTS]
-        return pl.coalesce([m.dt.epoch("us") for m in (*plain, *zoned)])
+        return _moments(value, MOMENTS_WITH_ZONE if _is_zoned(dtype) else MOMENTS)
     return value.dt.epoch("us") if isinstance(given, pl.Datetime | pl.Date) else pl.lit(None, pl.Int64)
+
+
+def _moments(text: pl.Expr, formats: Iterable[str]) -> pl.Expr:
+    """Microseconds since 1970, null where no format fits."""
+    return pl.coalesce([text.str.to_datetime(f, time_unit="us", strict=False).dt.epoch("us") for f in formats])
+
+
+def _is_zoned(dtype: Any) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
 
 
 def _whole(value: pl.Expr, given: pl.DataType) -> pl.Expr:
@@ -193,7 +208,8 @@ def _whole(value: pl.Expr, given: pl.DataType) -> pl.Expr:
 
 def _expected(column: Wanted, dtype: pl.DataType) -> str:
     if column.kind == "time":
-        return "a whole number" if dtype == pl.Int64 else "a date (2024-01-31T12:00:00)"
+        zone, suffix = ("with", "Z") if _is_zoned(dtype) else ("without", "")
+        return "a whole number" if dtype == pl.Int64 else f"a date {zone} a time zone (2024-01-31T12:00:00{suffix})"
     return "0 or 1" if column.kind == "label" else str(dtype)
 
 

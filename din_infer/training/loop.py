@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from din_infer.data.requests import facts_of, groups_of, labels_of, read_requests, read_schema
-from din_infer.errors import DataError
+from din_infer.errors import DataError, TrainingError
 from din_infer.schema import Schema
 from din_infer.tables import columns_of
 from din_infer.training.checkpoint import Checkpoint
@@ -83,7 +84,7 @@ class Trainer:
     """Trains one model on a folder of requests, or on one that is read already.
 
     The same data, config and number of threads give the same model. Raises DataError, SchemaError and InputError for
-    what the folder lacks or gets wrong.
+    what the folder lacks or gets wrong, TrainingError where the loss is no longer finite.
     """
 
     def __init__(self, data: Path | TrainingData, config: TrainConfig) -> None:
@@ -146,6 +147,11 @@ class Trainer:
                 state.optimizer.step(loss, done)
                 done += len(labels)
                 losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise TrainingError(
+                        f"epoch {len(state.epochs) + 1}: expected a finite loss, got {losses[-1]}: training diverged;"
+                        f" lower the learning rate, {self.config.learning_rate:g}, or clip its gradients (clip_norm)"
+                    )
                 progress(done, losses[-1])
             state.end_epoch(float(np.mean(losses)), self._evaluate(state.model, self.splits["valid"]))
             if state_file is not None:

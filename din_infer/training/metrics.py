@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import log_loss, roc_auc_score
 
+from din_infer.errors import TrainingError
+
 Floats = npt.NDArray[np.float32]
 Groups = npt.NDArray[np.int64]
 
@@ -16,8 +18,14 @@ def evaluate(
     """`auc`, `gauc`, `log_loss` and `pcoc` of N candidates; None where one is not defined, as AUC of one class alone.
 
     PCOC is the mean prediction divided by the mean label. `negative_weight` is what a negative counts in log loss and
-    PCOC, for splits that sample negatives at other rates than training did.
+    PCOC, for splits that sample negatives at other rates than training did. Raises TrainingError for probabilities that
+    are not finite.
     """
+    if not (finite := np.isfinite(probabilities)).all():
+        raise TrainingError(
+            f"expected finite probabilities, got {int((~finite).sum()):,} of {len(finite):,} that are not: the training"
+            " diverged; lower its learning rate"
+        )
     return {
         "auc": auc(labels, probabilities),
         "gauc": None if groups is None else gauc(labels, probabilities, groups),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from din_infer.arrays import describe, to_array
+from din_infer.arrays import describe, is_float32, to_array
 from din_infer.errors import InputError
 from din_infer.semantics import ACTIVATIONS, INTERACTIONS, NORMALIZATIONS
 
@@ -101,6 +101,8 @@ def _layer(activation: str, given: Mapping[str, Any], width: int, where: str) ->
     for key in keys:
         if key == "eps":
             layer[key] = _number(given[key], f"{where}.eps")
+            if layer[key] < 0:
+                raise InputError(f"{where}.eps: expected at least 0, got {layer[key]}")
             continue
         array = _float32(given[key], f"{where}.{key}")
         if array.shape != (width,) and not (key == "alpha" and array.shape == ()):
@@ -118,8 +120,8 @@ def _items(source: Any, where: str) -> list[Any]:
 
 
 def _number(source: Any, where: str) -> float:
-    if isinstance(source, bool) or not isinstance(source, Real) or not math.isfinite(source):
-        raise InputError(f"{where}: expected a finite number, got {describe(source)}")
+    if isinstance(source, bool) or not isinstance(source, Real) or not is_float32(source):
+        raise InputError(f"{where}: expected a finite float32, got {describe(source)}")
     return float(source)
 
 

@@ -95,9 +95,10 @@ def test_what_fits_no_schema_is_refused(tmp_path: Path, changes: dict[str, objec
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a Parquet file of requests, got nothing"):
         draft_schema(tmp_path / "absent.parquet")
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="expected a Parquet file, got"):
-        draft_schema(tmp_path / "bad.parquet")
+    for name in ("bad.parquet", "requests.csv"):
+        (tmp_path / name).write_bytes(b"PAR1")
+        with pytest.raises(DataError, match=f"{name}: expected a Parquet file of requests, got: "):
+            draft_schema(tmp_path / name)
     with pytest.raises(DataError, match="label: expected a column of the file, got 'clicked'"):
         draft_schema(write(tmp_path), Carried(label="clicked"))
 

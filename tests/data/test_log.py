@@ -244,15 +244,77 @@ def test_csv_and_dates_and_string_ids(tmp_path: Path) -> None:
             f"u{i % 3},{i % 5:03},2024-01-{i + 1:02}T00:00:00Z,{'true' if i % 2 else 'False'}\n" for i in range(28)
         )
     )
-    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp\nu1,007,2024-01-02\nu1,008,2024-01-01 23:59:59.5\n")
+    (tmp_path / "e.csv").write_text(
+        "user_id,item_id,timestamp\nu1,007,2024-01-02T01:00:00+01:00\nu1,008,2024-01-01 23:59:59.5Z\n"
+    )
     summary = write_log(tmp_path / "out", tmp_path / "i.csv", tmp_path / "e.csv", Options())
     first = read(tmp_path, "train")
     of_u1 = [r["history.item_id"] for r in first if r["user_id"] == "u1"]
     assert of_u1[:2] == [["008"], ["008", "007"]]
     assert summary.splits[0]["dates"][0] == "2024-01-01"
     (tmp_path / "e.csv").write_text("user_id,item_id,timestamp\nu1,007,1704067200\n")
-    with pytest.raises(DataError, match=r"expected dates in 'timestamp', as i\.csv has, got numbers"):
+    with pytest.raises(DataError, match=r"expected dates with a time zone in 'timestamp', as i\.csv has, got numbers"):
         write_log(tmp_path / "out", tmp_path / "i.csv", tmp_path / "e.csv", Options())
+
+
+PLAIN, ZONED = [f"2024-01-{day:02}T00:00:00" for day in range(1, 29)], "2024-01-02T01:00:00+01:00"
+
+
+def write_dates(path: Path, dates: list[str]) -> Path:
+    rows = [(1, i % 5, date, i % 2) for i, date in enumerate(dates)]
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "label"], orient="row")
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    else:
+        form = "%Y-%m-%dT%H:%M:%S" + ("%#z" if dates[0].endswith("Z") else "")
+        frame.with_columns(pl.col("timestamp").str.to_datetime(form, time_unit="ms")).write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_dates_with_and_without_a_time_zone_do_not_mix_across_files(tmp_path: Path, suffix: str) -> None:
+    plain = write_dates(tmp_path / f"plain{suffix}", PLAIN)
+    zoned = write_dates(tmp_path / f"zoned{suffix}", [date + "Z" for date in PLAIN])
+    for a, b, kinds in ((plain, zoned, ("without", "with")), (zoned, plain, ("with", "without"))):
+        with pytest.raises(
+            DataError,
+            match=f"{b}: expected dates {kinds[0]} a time zone in 'timestamp', as {a.name} has, got dates {kinds[1]} a",
+        ):
+            write_log(tmp_path / "out", a, b, Options())
+        same_kind = write_dates(tmp_path / "same.csv", ["2024-01-02 00:00:00Z"] if a == zoned else ["2024-01-02"])
+        write_log(tmp_path / "out", a, same_kind, Options())
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (
+            [*PLAIN, ZONED],
+            r"line 30: expected a date without a time zone \(2024-01-31T12:00:00\) in 'timestamp', got '2024",
+        ),
+        (
+            [ZONED, *PLAIN],
+            r"line 3: expected a date with a time zone \(2024-01-31T12:00:00Z\) in 'timestamp', got '2024",
+        ),
+    ],
+)
+def test_dates_with_and_without_a_time_zone_do_not_mix_in_a_file(
+    tmp_path: Path, dates: list[str], expected: str
+) -> None:
+    path = write_dates(tmp_path / "i.csv", dates)
+    with pytest.raises(DataError, match=expected):
+        write_log(tmp_path / "out", path, path, Options())
+
+
+@pytest.mark.parametrize("group", ["user_features", "context_features", "item_features", "event_features"])
+def test_label_time_and_request_are_no_features(group: str) -> None:
+    options = {"label": "click", "time": "at", "request": "visit"}
+    for role, column in options.items():
+        if (group, role) == ("event_features", "label"):  # of another table, where it tells what happened before
+            Options(**options, event_features=(column,))
+            continue
+        with pytest.raises(DataError, match=f"other than the label, time and request, got '{column}', the {role}"):
+            Options(**options, **{group: (column,)})
 
 
 HEADER = "user_id,item_id,timestamp,label\n"

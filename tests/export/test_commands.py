@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from din_infer.cli import build_app
-from din_infer.export.storage import crc_entry
+from din_infer.export.storage import file_bytes
 from din_infer.training.checkpoint import Checkpoint, save_checkpoint
 from din_infer.training.model import DIN
 
@@ -60,9 +60,8 @@ def test_validate_fails_where_the_weights_are_others(run: Path, tmp_path: Path) 
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "tower.biases.2")
     bias.raw_data = struct.pack("<f", np.float32(1.0))
     del model.metadata_props[-1]  # the checksum, which would stop it earlier
-    content = model.SerializeToString()
     path = tmp_path / "changed.onnx"
-    path.write_bytes(content + crc_entry(content))
+    path.write_bytes(file_bytes(model))
     found = json.loads(invoke("validate", path, "--json", status=1))
     assert found["certificate"]["max_abs_error"] > 1e-3
     assert found["onnxruntime"]["max_abs_error"] <= 1e-5, "both runtimes read the same file"

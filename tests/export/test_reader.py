@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,7 +14,8 @@ import pytest
 import din_infer
 from din_infer.errors import ModelFileError
 from din_infer.export.graph import build_model
-from din_infer.export.storage import crc_entry
+from din_infer.export.parity import check_certificate
+from din_infer.export.storage import check_external, file_bytes
 
 Edit = Callable[[onnx.ModelProto], object]
 
@@ -23,21 +26,14 @@ def model(make_case: Any) -> onnx.ModelProto:
     return build_model(case.schema, case.semantics, case.parameters, case.vocabularies)
 
 
-def with_crc(model: onnx.ModelProto) -> bytes:
-    content = model.SerializeToString()
-    return content + crc_entry(content)
-
-
 def test_it_loads_unchanged(model: onnx.ModelProto) -> None:
-    assert din_infer.load(with_crc(model)).schema.histories
-    assert din_infer.load(model.SerializeToString()).schema.histories, "a checksum is no must"
+    assert din_infer.load(file_bytes(model)).schema.histories
 
 
 def test_cuts_and_flipped_bits(model: onnx.ModelProto) -> None:
-    content = with_crc(model)
-    covered = len(model.SerializeToString())
+    content = file_bytes(model)
     rng = random.Random(0)
-    for place in sorted(rng.sample(range(covered), 400)):
+    for place in sorted(rng.sample(range(len(content)), 400)):
         with pytest.raises(ModelFileError):
             din_infer.load(content[:place])
         changed = bytearray(content)
@@ -47,9 +43,11 @@ def test_cuts_and_flipped_bits(model: onnx.ModelProto) -> None:
 
 
 def test_other_tools_may_not_rewrite_it(model: onnx.ModelProto) -> None:
-    rewritten = onnx.load_from_string(with_crc(model)).SerializeToString()
+    rewritten = onnx.load_from_string(file_bytes(model)).SerializeToString()
     with pytest.raises(ModelFileError, match="changed since it was exported"):
         din_infer.load(rewritten)
+    with pytest.raises(ModelFileError, match=r"expected it to end with CRC-32 .* got none; export"):
+        din_infer.load(model.SerializeToString())
 
 
 def edit_function(model: onnx.ModelProto) -> None:
@@ -113,4 +111,53 @@ def test_edits_by_hand_are_named(model: onnx.ModelProto, edit: Edit, message: st
     edited.CopyFrom(model)
     edit(edited)
     with pytest.raises(ModelFileError, match=message):
-        din_infer.load(with_crc(edited))
+        din_infer.load(file_bytes(edited))
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ("[" * 100_000, "din_infer.training: expected JSON, got str"),
+        ("{", "din_infer.training: expected JSON, got str '{': Expecting property name"),
+        ('{"a":' * 500 + "1" + "}" * 500, "din_infer.training: expected at most 32 lists and objects in each other"),
+        ("[1, 2]", r"din_infer.training: expected a JSON object, got list \[1, 2\]"),
+        ("5", "din_infer.training: expected a JSON object, got int 5"),
+        ('{"a": ' + "9" * 5000 + "}", "din_infer.training: expected JSON, got str"),
+    ],
+    ids=["endless", "cut", "deep", "list", "number", "digits"],
+)
+def test_training_facts_are_a_json_object(model: onnx.ModelProto, training: str, message: str, tmp_path: Path) -> None:
+    edited = onnx.ModelProto()
+    edited.CopyFrom(model)
+    edited.metadata_props.add(key="din_infer.training", value=training)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(file_bytes(edited))
+    with pytest.raises(ModelFileError, match=f"{path}: {message}"):
+        din_infer.load(path)
+
+
+@pytest.mark.parametrize("certificate", ["[" * 100_000, "[]", "5", "{", "{}"])
+def test_certificates_are_a_json_object(model: onnx.ModelProto, certificate: str, tmp_path: Path) -> None:
+    edited = onnx.ModelProto()
+    edited.CopyFrom(model)
+    edited.metadata_props.add(key="din_infer.certificate", value=certificate)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(file_bytes(edited))
+    with pytest.raises(ModelFileError, match="certificate: expected"):
+        check_certificate(path)
+
+
+@pytest.mark.parametrize("missing", ["location", "offset", "length", "checksum"])
+def test_external_data_without_an_entry_is_refused_by_its_name(missing: str, tmp_path: Path) -> None:
+    tensor = onnx.TensorProto(name="table.item", data_location=onnx.TensorProto.EXTERNAL)
+    entries = {"location": "item.data", "offset": "0", "length": "0", "checksum": hashlib.sha1().hexdigest()}
+    (tmp_path / "item.data").touch()
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    model = onnx.ModelProto()
+    model.graph.initializer.append(tensor)
+    check_external(model, tmp_path)
+    entry = next(entry for entry in model.graph.initializer[0].external_data if entry.key == missing)
+    entry.key = "other"
+    with pytest.raises(ModelFileError, match=f"parameter table.item: expected external data with {missing}, got"):
+        check_external(model, tmp_path)

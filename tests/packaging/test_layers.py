@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up; a part imports from its own level and from those below.
 LEVELS = (
-    {"errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet", "threads"},
+    {
+        *("errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet"),
+        *("threads", "metadata", "topk"),
+    },
     {"_core"},
     {"kernels"},
     {"model", "cmake", "explanation", "explanation_figure"},

@@ -15,7 +15,7 @@ import yaml
 from sklearn.metrics import log_loss, roc_auc_score
 
 from din_infer.data.requests import write_requests
-from din_infer.errors import DataError, InputError, SchemaError
+from din_infer.errors import DataError, InputError, SchemaError, TrainingError
 from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Trainer
@@ -129,6 +129,14 @@ def test_dense_statistics_are_those_of_the_training_split(folder: Path) -> None:
     years = np.concatenate([row for row in split_table(0)["candidate.release_year"].to_pylist() if row])
     assert parameters["dense.candidate.release_year.mean"] == pytest.approx(years.mean())
     assert parameters["dense.candidate.release_year.std"] == pytest.approx(years.std())
+
+
+def test_a_training_that_diverges_is_named(folder: Path) -> None:
+    config = TrainConfig(**{**SMALL, "learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"epoch \d+: expected a finite loss, got (nan|inf): .* rate, 1e\+30"):
+        Trainer(folder, config).run()
+    with pytest.raises(TrainingError, match="expected finite probabilities, got 1 of 2 that are not"):
+        evaluate(np.array([0, 1], np.float32), np.array([0.5, np.nan], np.float32), None)
 
 
 def test_what_a_folder_gets_wrong(folder: Path) -> None:

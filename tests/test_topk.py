@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from din_infer.bulk import topk
+from din_infer import topk
 
 SPECIAL = st.sampled_from([0.0, -0.0, 0.5, 1.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45])
 SCORES = hnp.arrays(
