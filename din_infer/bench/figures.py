@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 OURS, PEER = "#c2410c", "#64748b"
 
 
-def draw_bars(table: Sequence[Row], title: str, note: str, path: Path) -> None:
-    """One panel a case, one bar a competitor, on a log scale; whiskers from the 10th to the 90th percentile."""
+def draw_times(table: Sequence[Row], title: str, note: str, path: Path) -> None:
+    """One panel a case, one point a competitor, on a log scale; lines from the 10th to the 90th percentile."""
     cases = list(dict.fromkeys(row.case for row in table))
     columns = min(2, len(cases))
     lines = -(-len(cases) // columns)
-    bars = max(sum(row.case == case for row in table) for case in cases)
-    with _figure(8.0 if columns == 1 else 11.0, lines * (0.42 * bars + 0.9) + 0.9, title, path) as figure:
+    points = max(sum(row.case == case for row in table) for case in cases)
+    with _figure(8.0 if columns == 1 else 11.0, lines * (0.42 * points + 0.9) + 0.9, title, path) as figure:
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True).flatten()
         for axis, case in zip(axes, cases, strict=False):
             _panel(axis, [row for row in table if row.case == case], case if len(cases) > 1 else "")
@@ -105,28 +105,19 @@ def _panel(axis: Any, table: Sequence[Row], title: str) -> None:
     places = [
         i + 0.4 * sum(not row.versus for row in table[1 : i + 1]) for i in range(len(table))
     ]  # a gap before each model
-    medians = [row.median_ms for row in table]
-    whiskers = [
-        [row.median_ms - row.p10_ms for row in table],
-        [row.p90_ms - row.median_ms for row in table],
-    ]
-    axis.barh(
-        places,
-        medians,
-        xerr=whiskers,
-        color=[PEER if row.versus else OURS for row in table],
-        error_kw={"ecolor": "#0f172a", "elinewidth": 1, "capsize": 2},
-        height=0.7,
-    )
+    for place, row in zip(places, table, strict=True):
+        color = PEER if row.versus else OURS
+        axis.hlines(place, row.p10_ms, row.p90_ms, color=color, linewidth=3, alpha=0.5)
+        axis.plot(row.median_ms, place, "o", color=color, markersize=8)
     axis.set_xscale("log")
     low, high = min(row.p10_ms for row in table), max(row.p90_ms for row in table)
     axis.set_xlim(low / 2, high * (high / low) ** 0.35 * 2)  # room for the labels
     for place, row in zip(places, table, strict=True):
         times = f"  ({row.times_ours:.1f}x)" if row.versus else ""
-        axis.text(row.p90_ms * 1.06, place, f"{duration(row.median_ms)}{times}", va="center")
+        axis.text(row.p90_ms * 1.12, place, f"{duration(row.median_ms)}{times}", va="center")
     axis.set_yticks(places, [row.name for row in table])
     axis.set_ylim(places[-1] + 0.5, -0.5)
     axis.set_xlabel("milliseconds, log scale")
     axis.set_title(title, fontsize=10, loc="left")
-    axis.grid(axis="x", color="#e2e8f0")
+    axis.grid(color="#e2e8f0")
     axis.set_axisbelow(True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from din_infer.bench.figures import draw_bars
+from din_infer.bench.figures import draw_times
 from din_infer.bench.machine import machine_facts, machine_line
 from din_infer.bench.timing import Measurement
 
@@ -81,5 +81,5 @@ def write(content: Mapping[str, Any], table: Sequence[Row], title: str, out: Pat
     out.mkdir(parents=True, exist_ok=True)
     data, picture = out / "results.json", out / f"{content['kind']}.png"
     data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draw_bars(table, title, machine_line(content["machine"]), picture)
+    draw_times(table, title, machine_line(content["machine"]), picture)
     return [data, picture]
