@@ -88,7 +88,7 @@ fuzz-model_file: MAX_LENGTH := 65536
 fuzz-activation_unit fuzz-requests: MAX_LENGTH := 4096
 fuzz-activation_unit fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
 	mkdir -p build/fuzz/corpus/$*
-	$(FIXED_ADDRESSES) build/fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(MAX_LENGTH) -timeout=60 -verbosity=0 \
+	$(FIXED_ADDRESSES) build/fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(MAX_LENGTH) -timeout=60 -verbosity=0 -print_funcs=0 \
 	  -print_final_stats=1 -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* tests/golden
 
 # docs/semantics.md, from what the tests find
