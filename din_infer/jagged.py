@@ -112,14 +112,15 @@ def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
         raise InputError(f"depth: expected 1, 2 or None, got {depth!r}")
     if isinstance(lists, str | bytes) or not isinstance(lists, Sequence | np.ndarray):
         raise InputError(f"{where}: expected a list of lists, got {describe(lists)}")
-    for row in lists:
+    others = [row for row in lists if type(row) is not list]  # the checks below would be felt in a small request
+    for row in others:
         if not _is_list(row):
             raise InputError(f"{where}: expected a list in each place, got {describe(row)}")
     nested = _is_nested(lists) if depth is None else depth == 2
     offsets = np.fromiter(accumulate(map(len, lists), initial=0), np.int64, len(lists) + 1)
     if nested:
         return _unchecked(from_lists(list(chain.from_iterable(lists)), 1, where), offsets)
-    arrays = [row for row in lists if hasattr(row, "__array__") or hasattr(row, "__dlpack__")]
+    arrays = [row for row in others if hasattr(row, "__array__") or hasattr(row, "__dlpack__")]
     if len(arrays) == len(lists) and arrays:
         return _unchecked(_concatenate([to_array(row, where) for row in arrays], where), offsets)
     return _unchecked(from_scalars(list(chain.from_iterable(lists)), where), offsets)
