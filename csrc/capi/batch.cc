@@ -38,6 +38,10 @@ din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t re
   return Guard([&] { At(batch, "batch").batch.requests = requests; });
 }
 
+din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared) {
+  return Guard([&] { At(batch, "batch").batch.shared_candidates = shared != 0; });
+}
+
 din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name, const int64_t* values,
                                             int64_t size) {
   return Guard([&] { Set(batch, name, Column::int64s(values, size)); });

@@ -94,6 +94,10 @@ DIN_INFER_API void din_infer_batch_free(din_infer_batch* batch);
 
 DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests);
 
+/* With `shared` other than 0 (it is 0 in an empty batch), the candidate columns hold one list, a catalogue, and every
+ * request scores all of it: requests times catalogue scores, request after request. */
+DIN_INFER_API din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared);
+
 /* Each sets column `name` to `size` values at `values`, in place of what it was and without lists: ids ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name,
                                                           const int64_t* values, int64_t size);
@@ -115,10 +119,21 @@ DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch,
 
 /* ---- scoring ---- */
 
-/* Flags of din_infer_scorer_create; 0 for none. */
+/* Flags of din_infer_scorer_create, added up; 0 for none. */
 enum {
-  DIN_INFER_AUTO_FOLD = 1 /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
+  DIN_INFER_AUTO_FOLD = 1, /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
+  DIN_INFER_AUTO_PLAN = 2  /* score candidate by candidate, not request by request, where requests have so much in
+                              common that this takes clearly less work: the same scores */
 };
+
+/* What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
+ * share one pooled history. */
+typedef struct din_infer_plan_report {
+  int64_t candidates, distinct_candidates; /* distinct: in their features */
+  int64_t pairs, distinct_pairs;           /* of a candidate and a behaviour of its request */
+  int64_t request, candidate;              /* multiply-adds request by request, and candidate by candidate */
+  int64_t chosen;                          /* multiply-adds of what DIN_INFER_AUTO_PLAN does */
+} din_infer_plan_report;
 
 /* A scorer that uses up to `threads` threads, 1 to 1024, the caller's own among them. OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
@@ -134,6 +149,11 @@ DIN_INFER_API din_infer_status din_infer_scorer_candidates(const din_infer_score
  * OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch,
                                                       float* scores, int64_t size);
+
+/* Writes what DIN_INFER_AUTO_PLAN weighs up before it scores the batch, whatever the scorer's flags; scores nothing.
+ * INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* scorer, const din_infer_batch* batch,
+                                                             din_infer_plan_report* report);
 
 /* Writes with what weight each behaviour of `history` is added to the user interest of each candidate: request after
  * request, candidate after candidate, behaviour after behaviour, those that the schema's max_length leaves out with 0.
