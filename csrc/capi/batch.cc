@@ -57,6 +57,11 @@ din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char*
   return Guard([&] { Set(batch, name, Column::strings(characters, offsets, size)); });
 }
 
+din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name, const float* rows,
+                                                int64_t size, int64_t width) {
+  return Guard([&] { Set(batch, name, Column::embeddings(rows, size, width)); });
+}
+
 din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name, const int64_t* offsets,
                                            int64_t size) {
   return Guard([&] {

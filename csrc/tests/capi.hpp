@@ -24,7 +24,11 @@ inline void Fill(const Batch& from, din_infer_batch* to) {
   ASSERT_EQ(din_infer_batch_set_requests(to, from.requests), DIN_INFER_OK);
   ASSERT_EQ(din_infer_batch_set_shared_candidates(to, from.shared_candidates ? 1 : 0), DIN_INFER_OK);
   for (const auto& [name, column] : from.columns) {
-    if (column.float_values != nullptr) {
+    if (column.embedding_values != nullptr) {
+      ASSERT_EQ(din_infer_batch_set_embeddings(to, name.c_str(), column.embedding_values, column.size,
+                                               column.embedding_width),
+                DIN_INFER_OK);
+    } else if (column.float_values != nullptr) {
       ASSERT_EQ(din_infer_batch_set_floats(to, name.c_str(), column.float_values, column.size), DIN_INFER_OK);
     } else if (column.string_offsets != nullptr) {
       ASSERT_EQ(din_infer_batch_set_strings(to, name.c_str(), column.characters, column.string_offsets, column.size),

@@ -104,11 +104,17 @@ DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch
 /* ... numbers of dense features, which have to be finite ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                                           int64_t size);
-/* ... or string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
+/* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
  */
 DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
                                                            const char* characters, const int64_t* offsets,
                                                            int64_t size);
+/* ... or, in place of ids, embeddings of the caller's own: `size` rows of `width` floats each, row-major, where `width`
+ * is the `dim` of the feature's table. Scores are those of ids with these rows; nothing is looked up or counted as
+ * unknown; several values of a feature are pooled as those of ids are. A number that is not finite stays in the scores
+ * of its candidate, or of its request. */
+DIN_INFER_API din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name,
+                                                              const float* rows, int64_t size, int64_t width);
 
 /* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
  * [offsets[i], offsets[i + 1]) of the level inside. `size` is the number of offsets, one more than there are lists.

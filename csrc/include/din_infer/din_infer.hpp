@@ -51,19 +51,25 @@ struct Offsets {
   int64_t size = 0;  // number of lists + 1; 0 where there is no such level
 };
 
-// A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any
+// A view of one column of a batch; the caller keeps the memory. Exactly one of the four value pointers is set, for any
 // `size`.
 struct DIN_INFER_API Column {
   const int64_t* int64_values = nullptr;
   const float* float_values = nullptr;
   const char* characters = nullptr;         // strings: value i is [string_offsets[i], string_offsets[i + 1])
   const int64_t* string_offsets = nullptr;  // [size + 1]
+  const float* embedding_values = nullptr;  // [size, embedding_width], row-major
+  int64_t embedding_width = 0;              // the `dim` of the feature's table
   int64_t size = 0;                         // values
   std::vector<Offsets> lists;  // outermost first: a history's [requests + 1], then a multi-valued feature's
 
   static Column int64s(const int64_t* values, int64_t size);
   static Column floats(const float* values, int64_t size);
   static Column strings(const char* characters, const int64_t* offsets, int64_t size);
+  // Rows of the caller's own in place of ids, for any feature that has a table: scores are those of ids with these
+  // rows, and nothing is looked up or counted as unknown. Several values of a feature are pooled as those of ids are. A
+  // number that is not finite stays in the scores of its candidate, or of its request.
+  static Column embeddings(const float* rows, int64_t size, int64_t width);
   Column&& list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
 };
 
