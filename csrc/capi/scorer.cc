@@ -64,6 +64,12 @@ void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
   scorer.score(batch, scores);
 }
 
+void ScoreUser(Scorer& scorer, const User& user, const Batch& batch, float* scores, int64_t size) {
+  if (size != Candidates(batch)) CheckSize("scores", scores, size, scorer.candidates(user, batch));
+  if (size > 0) At(scores, "scores");
+  scorer.score(user, batch, scores);
+}
+
 }  // namespace din_infer::capi
 
 din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,

@@ -111,6 +111,20 @@ void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t r
   }
 }
 
+const char* OfPart(BatchPart part) {
+  switch (part) {
+    case BatchPart::kUser:
+      return " of user and histories";
+    case BatchPart::kBehaviours:
+      return " of histories";
+    case BatchPart::kCandidates:
+      return " of context and candidates";
+    case BatchPart::kAll:
+      break;
+  }
+  return "";
+}
+
 }  // namespace
 
 void CheckOffsets(const std::string& name, const char* part, const Offsets& offsets, int64_t lists, int64_t values) {
@@ -139,21 +153,26 @@ Range Kept(const History& history, Range all) {
                               : Range{all.begin, all.begin + history.max_length};
 }
 
-CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch) : requests(batch.requests) {
+CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch, BatchPart part) : requests(batch.requests) {
   if (requests < 0) throw InputError("requests: expected a number of at least 0, got " + std::to_string(requests));
-  CheckGroup(schema, schema.user, false, requests, batch, &user);
-  CheckGroup(schema, schema.context, false, requests, batch, &context);
-  CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
-  candidate.shared = batch.shared_candidates;
+  const bool all = part == BatchPart::kAll;
+  if (all || part == BatchPart::kUser) CheckGroup(schema, schema.user, false, requests, batch, &user);
+  if (all || part == BatchPart::kCandidates) {
+    CheckGroup(schema, schema.context, false, requests, batch, &context);
+    CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
+    candidate.shared = batch.shared_candidates;
+  }
   size_t known = user.columns.size() + context.columns.size() + candidate.columns.size();
   histories.reserve(schema.histories.size());
   for (const History& history : schema.histories) {
+    if (part == BatchPart::kCandidates) break;
     CheckGroup(schema, history, true, requests, batch, &histories.emplace_back(&memory_));
     known += history.features.size();
   }
   if (batch.columns.size() != known) {
-    throw InputError("expected " + std::to_string(known) + " columns, got " + std::to_string(batch.columns.size()) +
-                     ": some are not in the schema");
+    throw InputError("expected " + std::to_string(known) + " columns" + OfPart(part) + ", got " +
+                     std::to_string(batch.columns.size()) + ": some are not in the schema" +
+                     (all ? "" : " or not read here"));
   }
 }
 

@@ -39,6 +39,8 @@ typedef struct din_infer_model din_infer_model;
 typedef struct din_infer_batch din_infer_batch;
 /* Scratch memory, and perhaps threads, to score batches with one model. */
 typedef struct din_infer_scorer din_infer_scorer;
+/* A user whose features and histories are embedded, for several lists of candidates. */
+typedef struct din_infer_user din_infer_user;
 /* A model that is replaced while it serves, with scorers for all threads. */
 typedef struct din_infer_model_registry din_infer_model_registry;
 /* What a scorer is, for an activation unit alone. */
@@ -167,6 +169,30 @@ DIN_INFER_API din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* s
  * OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch,
                                                  const char* history, float* weights, int64_t size);
+
+/* ---- a user with several lists of candidates: pages, stages ---- */
+
+/* Embeds a user's features and histories. batch: one request with the columns of user and histories alone, whose memory
+ * may go afterwards. Unknown ids are counted here, and not again by scoring. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_user_create(const din_infer_model* model, const din_infer_batch* batch,
+                                                     din_infer_user** user);
+DIN_INFER_API void din_infer_user_free(din_infer_user* user);
+
+/* Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest come
+ * first. What exceeds max_length is dropped, as of a request. behaviours: one request with the columns of all
+ * histories; those that have nothing new have empty lists. On failure the user is as before. INPUT_ERROR,
+ * OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_user_append(din_infer_user* user, const din_infer_batch* behaviours);
+
+/* Writes the bytes of main memory that the user takes, apart from its model. */
+DIN_INFER_API din_infer_status din_infer_user_memory_bytes(const din_infer_user* user, size_t* bytes);
+
+/* din_infer_scorer_score for lists of candidates of one user. `batch` has the columns of context and candidates alone,
+ * a request for each list; the scores are those of requests that have the user's columns each. Scorers of several
+ * threads may be given one user at once, while none appends to it. INPUT_ERROR, also for a user of another model, such
+ * as an older version of it; OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_score_user(din_infer_scorer* scorer, const din_infer_user* user,
+                                                           const din_infer_batch* batch, float* scores, int64_t size);
 
 /* ---- replacing a model while it serves ---- */
 

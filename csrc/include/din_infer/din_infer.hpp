@@ -102,6 +102,30 @@ class DIN_INFER_API Model {
   std::shared_ptr<const Parts> parts_;
 };
 
+// A user whose features and histories are embedded once, for several lists of candidates: pages, stages. Any number of
+// threads may score with it at once, while none appends.
+class DIN_INFER_API User {
+ public:
+  // `batch`: one request with the columns of user and histories alone, whose memory may go afterwards. Unknown ids are
+  // counted here, and not again by scoring. Throws InputError.
+  User(Model model, const Batch& batch);
+  ~User();
+  User(User&&) noexcept;
+
+  // Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest
+  // come first. What exceeds max_length is dropped, as of a request. `behaviours`: one request with the columns of all
+  // histories; those that have nothing new have empty lists. Throws InputError; the user is then as before.
+  void append(const Batch& behaviours);
+
+  size_t memory_bytes() const;  // apart from the model
+
+  struct DIN_INFER_HIDDEN State;
+  const State& state() const { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
 // How a batch is scored; scores have the same bits under each.
 enum class Plan {
   kRequest,  // request by request
@@ -137,6 +161,12 @@ class DIN_INFER_API Scorer {
 
   // Writes one probability per candidate, in the order given. Throws InputError; `scores` is then unspecified.
   void score(const Batch& batch, float* scores);
+
+  // The same for lists of candidates of one user. `batch` has the columns of context and candidates alone, a request
+  // for each list; scores have the bits that they have where the user's columns are in each request. Request by
+  // request, whatever the plan. Throws InputError, also for a user of another model, such as an older version of it.
+  int64_t candidates(const User& user, const Batch& batch) const;
+  void score(const User& user, const Batch& batch, float* scores);
 
   // What Plan::kAuto weighs up before it scores the batch; scores nothing. Throws InputError.
   PlanReport explain_plan(const Batch& batch);
