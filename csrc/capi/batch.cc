@@ -38,6 +38,10 @@ din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t re
   return Guard([&] { At(batch, "batch").batch.requests = requests; });
 }
 
+din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared) {
+  return Guard([&] { At(batch, "batch").batch.shared_candidates = shared != 0; });
+}
+
 din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name, const int64_t* values,
                                             int64_t size) {
   return Guard([&] { Set(batch, name, Column::int64s(values, size)); });
@@ -51,6 +55,11 @@ din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* 
 din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name, const char* characters,
                                              const int64_t* offsets, int64_t size) {
   return Guard([&] { Set(batch, name, Column::strings(characters, offsets, size)); });
+}
+
+din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name, const float* rows,
+                                                int64_t size, int64_t width) {
+  return Guard([&] { Set(batch, name, Column::embeddings(rows, size, width)); });
 }
 
 din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name, const int64_t* offsets,

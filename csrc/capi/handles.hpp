@@ -16,6 +16,10 @@ struct din_infer_scorer {
   din_infer::Scorer scorer;
 };
 
+struct din_infer_user {
+  din_infer::User user;
+};
+
 struct din_infer_model_registry {
   din_infer::ModelRegistry registry;
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <string_view>
 
 #include "capi/border.hpp"
@@ -32,8 +33,11 @@ int64_t Candidates(const Batch& batch) {
   const auto found = batch.columns.lower_bound(kGroup);
   if (found == batch.columns.end() || found->first.compare(0, kGroup.size(), kGroup) != 0) return -1;
   const auto& lists = found->second.lists;
-  if (lists.empty() || lists[0].data == nullptr || lists[0].size < 1) return -1;
-  return lists[0].size - 1 == batch.requests ? lists[0].data[batch.requests] : -1;
+  const int64_t given = batch.shared_candidates ? 1 : batch.requests;
+  if (lists.empty() || lists[0].data == nullptr || lists[0].size < 1 || lists[0].size - 1 != given) return -1;
+  const int64_t candidates = lists[0].data[given];
+  if (!batch.shared_candidates || candidates < 1) return candidates;
+  return batch.requests <= std::numeric_limits<int64_t>::max() / candidates ? batch.requests * candidates : -1;
 }
 
 }  // namespace
@@ -41,11 +45,13 @@ int64_t Candidates(const Batch& batch) {
 namespace din_infer::capi {
 
 ScorerOptions Options(int threads, unsigned flags) {
-  if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD}) != 0) {
-    throw InputError("flags: expected 0 or DIN_INFER_AUTO_FOLD, got " + std::to_string(flags));
+  if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD | DIN_INFER_AUTO_PLAN}) != 0) {
+    throw InputError("flags: expected 0, DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN or their sum, got " +
+                     std::to_string(flags));
   }
   ScorerOptions options;
   options.threads = Threads(threads);
+  options.plan = (flags & DIN_INFER_AUTO_PLAN) != 0 ? Plan::kAuto : Plan::kRequest;
   options.auto_fold = (flags & DIN_INFER_AUTO_FOLD) != 0;
   return options;
 }
@@ -56,6 +62,12 @@ void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
   }
   if (size > 0) At(scores, "scores");
   scorer.score(batch, scores);
+}
+
+void ScoreUser(Scorer& scorer, const User& user, const Batch& batch, float* scores, int64_t size) {
+  if (size != Candidates(batch)) CheckSize("scores", scores, size, scorer.candidates(user, batch));
+  if (size > 0) At(scores, "scores");
+  scorer.score(user, batch, scores);
 }
 
 }  // namespace din_infer::capi
@@ -79,6 +91,15 @@ din_infer_status din_infer_scorer_candidates(const din_infer_scorer* scorer, con
 din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch, float* scores,
                                         int64_t size) {
   return Guard([&] { Score(At(scorer, "scorer").scorer, At(batch, "batch").batch, scores, size); });
+}
+
+din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* scorer, const din_infer_batch* batch,
+                                               din_infer_plan_report* report) {
+  return Guard([&] {
+    din_infer_plan_report& out = At(report, "report");
+    const din_infer::PlanReport of = At(scorer, "scorer").scorer.explain_plan(At(batch, "batch").batch);
+    out = {of.candidates, of.distinct_candidates, of.pairs, of.distinct_pairs, of.request, of.candidate, of.chosen};
+  });
 }
 
 din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch, const char* history,

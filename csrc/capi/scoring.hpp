@@ -10,5 +10,6 @@ ScorerOptions Options(int threads, unsigned flags);
 
 // Scores into the caller's `size` floats. Throws InputError unless that is the number of candidates.
 void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size);
+void ScoreUser(Scorer& scorer, const User& user, const Batch& batch, float* scores, int64_t size);
 
 }  // namespace din_infer::capi

@@ -3,37 +3,66 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <string_view>
 
 namespace din_infer {
 namespace {
 
-const char* Name(DType type) { return type == DType::kInt64 ? "int64" : type == DType::kString ? "string" : "float32"; }
-
-DType Type(const Column& column) {
-  if (column.float_values != nullptr) return DType::kFloat32;
-  return column.string_offsets != nullptr ? DType::kString : DType::kInt64;
+std::string_view Name(DType type) {
+  return type == DType::kInt64 ? "int64" : type == DType::kString ? "string" : "float32";
 }
 
-void CheckValues(const std::string& name, const Column& column, DType expected) {
-  if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
-  if (column.size > 0 && Type(column) != expected) {
-    throw InputError(name + ": expected " + Name(expected) + ", got " + Name(Type(column)));
+bool HoldsEmbeddings(const Column& column) { return column.embedding_values != nullptr || column.embedding_width != 0; }
+
+std::string_view Held(const Column& column) {
+  if (HoldsEmbeddings(column)) return "embeddings";
+  if (column.float_values != nullptr) return Name(DType::kFloat32);
+  return Name(column.string_offsets != nullptr ? DType::kString : DType::kInt64);
+}
+
+void CheckStrings(const std::string& name, const Column& column) {
+  CheckOffsets(name, ": strings", {column.string_offsets, column.size + 1}, column.size,
+               column.string_offsets[column.size]);
+  if (column.characters == nullptr && column.string_offsets[column.size] > 0) {
+    throw InputError(name + ": expected characters, got a null pointer");
   }
-  if (column.size > 0 && expected == DType::kInt64 && column.int64_values == nullptr) {
-    throw InputError(name + ": expected values, got a null pointer");
-  }
-  if (expected == DType::kString && column.size > 0) {
-    CheckOffsets(name, ": strings", {column.string_offsets, column.size + 1}, column.size,
-                 column.string_offsets[column.size]);
-    if (column.characters == nullptr && column.string_offsets[column.size] > 0) {
-      throw InputError(name + ": expected characters, got a null pointer");
-    }
-  }
-  for (int64_t i = 0; expected == DType::kFloat32 && i < column.size; ++i) {
+}
+
+void CheckFinite(const std::string& name, const Column& column) {
+  for (int64_t i = 0; i < column.size; ++i) {
     if (!std::isfinite(column.float_values[i])) {
       throw InputError(name + ": expected finite numbers, got " + std::to_string(column.float_values[i]) + " at " +
                        std::to_string(i));
     }
+  }
+}
+
+// Any number will do: like a table's, it stays in its row.
+void CheckEmbeddings(const std::string& name, const Column& column, int64_t width) {
+  if (column.embedding_width != width) {
+    throw InputError(name + ": expected embeddings of the table's width, " + std::to_string(width) + ", got " +
+                     std::to_string(column.embedding_width));
+  }
+  if (column.size > 0 && column.embedding_values == nullptr) {
+    throw InputError(name + ": expected embeddings, got a null pointer");
+  }
+}
+
+void CheckValues(const std::string& name, const Column& column, const Schema& schema, const Feature& feature) {
+  if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
+  if (HoldsEmbeddings(column) && feature.table != kDense) return CheckEmbeddings(name, column, schema.Width(feature));
+  if (column.size == 0) return;
+  if (const std::string_view expected = Name(schema.Type(feature)); Held(column) != expected) {
+    throw InputError(name + ": expected " + std::string(expected) + ", got " + std::string(Held(column)));
+  }
+  switch (schema.Type(feature)) {
+    case DType::kInt64:
+      if (column.int64_values == nullptr) throw InputError(name + ": expected values, got a null pointer");
+      return;
+    case DType::kString:
+      return CheckStrings(name, column);
+    case DType::kFloat32:
+      return CheckFinite(name, column);
   }
 }
 
@@ -70,7 +99,7 @@ void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t r
     const auto found = batch.columns.find(name);
     if (found == batch.columns.end()) throw InputError(name + ": expected a column of this name, got none");
     const Column& column = found->second;
-    CheckValues(name, column, schema.Type(feature));
+    CheckValues(name, column, schema, feature);
     CheckLists(name, column, static_cast<size_t>(listed) + static_cast<size_t>(feature.many != Many::kNo), requests);
     if (listed && checked->columns.empty()) checked->lists = column.lists[0];
     const Offsets& lists = checked->lists;
@@ -80,6 +109,20 @@ void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t r
     }
     checked->columns.push_back(&column);
   }
+}
+
+const char* OfPart(BatchPart part) {
+  switch (part) {
+    case BatchPart::kUser:
+      return " of user and histories";
+    case BatchPart::kBehaviours:
+      return " of histories";
+    case BatchPart::kCandidates:
+      return " of context and candidates";
+    case BatchPart::kAll:
+      break;
+  }
+  return "";
 }
 
 }  // namespace
@@ -110,21 +153,26 @@ Range Kept(const History& history, Range all) {
                               : Range{all.begin, all.begin + history.max_length};
 }
 
-CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch) : requests(batch.requests) {
+CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch, BatchPart part) : requests(batch.requests) {
   if (requests < 0) throw InputError("requests: expected a number of at least 0, got " + std::to_string(requests));
-  CheckGroup(schema, schema.user, false, requests, batch, &user);
-  CheckGroup(schema, schema.context, false, requests, batch, &context);
-  CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
-  candidate.shared = batch.shared_candidates;
+  const bool all = part == BatchPart::kAll;
+  if (all || part == BatchPart::kUser) CheckGroup(schema, schema.user, false, requests, batch, &user);
+  if (all || part == BatchPart::kCandidates) {
+    CheckGroup(schema, schema.context, false, requests, batch, &context);
+    CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
+    candidate.shared = batch.shared_candidates;
+  }
   size_t known = user.columns.size() + context.columns.size() + candidate.columns.size();
   histories.reserve(schema.histories.size());
   for (const History& history : schema.histories) {
+    if (part == BatchPart::kCandidates) break;
     CheckGroup(schema, history, true, requests, batch, &histories.emplace_back(&memory_));
     known += history.features.size();
   }
   if (batch.columns.size() != known) {
-    throw InputError("expected " + std::to_string(known) + " columns, got " + std::to_string(batch.columns.size()) +
-                     ": some are not in the schema");
+    throw InputError("expected " + std::to_string(known) + " columns" + OfPart(part) + ", got " +
+                     std::to_string(batch.columns.size()) + ": some are not in the schema" +
+                     (all ? "" : " or not read here"));
   }
 }
 
@@ -143,6 +191,12 @@ Column Column::floats(const float* values, int64_t size) {
 Column Column::strings(const char* characters, const int64_t* offsets, int64_t size) {
   Column column;
   column.characters = characters, column.string_offsets = offsets, column.size = size;
+  return column;
+}
+
+Column Column::embeddings(const float* rows, int64_t size, int64_t width) {
+  Column column;
+  column.embedding_values = rows, column.embedding_width = width, column.size = size;
   return column;
 }
 

@@ -35,6 +35,14 @@ struct GroupColumns {
   }
 };
 
+// What a batch has columns of.
+enum class BatchPart {
+  kAll,
+  kUser,        // users and histories
+  kBehaviours,  // histories
+  kCandidates,  // contexts and candidates
+};
+
 // Points into the batch that it was made of.
 class CheckedBatch {
   std::array<std::byte, 4096> buffer_;  // for pointers to hundreds of columns, so that a call allocates nothing
@@ -42,7 +50,7 @@ class CheckedBatch {
 
  public:
   // Throws InputError that names the column, what was expected and what came.
-  CheckedBatch(const Schema& schema, const Batch& batch);
+  CheckedBatch(const Schema& schema, const Batch& batch, BatchPart part = BatchPart::kAll);
   CheckedBatch(const CheckedBatch&) = delete;
   CheckedBatch& operator=(const CheckedBatch&) = delete;
 

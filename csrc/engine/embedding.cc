@@ -17,6 +17,7 @@ FeatureEmbedding FeatureEmbedding::Dense(float mean, float std) {
 }
 
 const float* FeatureEmbedding::Row(const Column& column, int64_t value, int64_t& unknown) const {
+  if (column.embedding_values != nullptr) return column.embedding_values + value * width_;
   int64_t row = 0;
   if (column.string_offsets != nullptr) {
     const int64_t begin = column.string_offsets[value];

@@ -9,7 +9,8 @@
 
 namespace din_infer {
 
-// One feature of a schema: a table's rows, pooled where it is multi-valued, or a standardised number.
+// One feature of a schema: rows of a table or of the caller's, pooled where it is multi-valued, or a standardised
+// number.
 class FeatureEmbedding {
  public:
   static FeatureEmbedding Table(const RowMap* rows, const float* table, int64_t dim, Many many);

@@ -5,6 +5,8 @@
 #include <functional>
 #include <string_view>
 
+#include "engine/row_hash.hpp"
+
 namespace din_infer {
 namespace {
 
@@ -18,6 +20,10 @@ uint64_t Mix(uint64_t x) {
 }
 
 uint64_t Hash(const Column& column, int64_t value) {
+  if (column.embedding_values != nullptr) {
+    return Mix(
+        HashRow(column.embedding_values + value * column.embedding_width, static_cast<size_t>(column.embedding_width)));
+  }
   if (column.string_offsets == nullptr) return Mix(static_cast<uint64_t>(column.int64_values[value]));
   const int64_t begin = column.string_offsets[value];
   const size_t length = static_cast<size_t>(column.string_offsets[value + 1] - begin);

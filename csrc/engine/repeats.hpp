@@ -14,7 +14,7 @@ class DistinctEstimate {
  public:
   explicit DistinctEstimate(int64_t values);
 
-  void Add(const Column& column, Range values);  // ids
+  void Add(const Column& column, Range values);  // ids or embeddings
   int64_t Count() const;
 
  private:

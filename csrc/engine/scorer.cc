@@ -37,9 +37,10 @@ struct Scorer::State {
         by_candidate(parts, parallel.threads()) {}
 
   void Score(const CheckedBatch& batch, float* scores);
-  void ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores);
+  void ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user = nullptr);
   PlanReport Report(const CheckedBatch& batch);
 
+  CheckedBatch ListsOf(const User& user, const Batch& batch) const;
   Range NextCandidateWave(const CheckedBatch& batch, int64_t begin) const;
   bool MayShare(const CheckedBatch& batch, Range requests) const;
   bool PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report);
@@ -70,16 +71,21 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   }
 }
 
-void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores) {
+void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user) {
   for (Range next{requests.begin, requests.begin}; next.begin < requests.end; next.begin = next.end) {
     for (int64_t rows = 0; next.end < requests.end && rows < kRequestWaveRows; ++next.end) {
       rows += batch.candidate.Of(next.end).size();
       for (const GroupColumns& history : batch.histories) rows += history.Of(next.end).size();
     }
-    wave.Prepare(batch, next, parallel);
+    wave.Prepare(batch, next, parallel, user);
     by_request.Score(wave, parallel, scores + batch.FirstScore(next.begin));
     wave.CountUnknown();
   }
+}
+
+CheckedBatch Scorer::State::ListsOf(const User& user, const Batch& batch) const {
+  if (&user.state().parts != &parts) throw InputError("user: expected one of the scorer's model, got another model's");
+  return CheckedBatch(parts.file.schema, batch, BatchPart::kCandidates);
 }
 
 Range Scorer::State::NextCandidateWave(const CheckedBatch& batch, int64_t begin) const {
@@ -143,6 +149,15 @@ int64_t Scorer::candidates(const Batch& batch) const {
 
 void Scorer::score(const Batch& batch, float* scores) {
   state_->Score(CheckBatch(state_->parts.file.schema, batch), scores);
+}
+
+int64_t Scorer::candidates(const User& user, const Batch& batch) const {
+  return state_->ListsOf(user, batch).Candidates();
+}
+
+void Scorer::score(const User& user, const Batch& batch, float* scores) {
+  const CheckedBatch lists = state_->ListsOf(user, batch);
+  state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
 }
 
 PlanReport Scorer::explain_plan(const Batch& batch) {

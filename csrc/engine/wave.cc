@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/key_tiles.hpp"
+
 namespace din_infer {
 
 Wave::Wave(const Model::Parts& parts, int threads)
@@ -12,8 +14,9 @@ Wave::Wave(const Model::Parts& parts, int threads)
       unknown_(scratch_.size(), std::vector<int64_t>(parts.unknown.size())),
       counted_before_(unknown_) {}
 
-void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel) {
+void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel, const User::State* user) {
   batch_ = &batch;
+  user_ = user;
   requests_ = requests;
   offsets_.assign(1, 0);
   for (int64_t r = requests.begin; r < requests.end; ++r) {
@@ -31,7 +34,7 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
 const float* Wave::Bias(int64_t request) const { return biases_.data() + request * parts_.tower->bias_size(); }
 
 void Wave::EmbedCandidate(int64_t candidate, int slot, float* out) {
-  const size_t before = batch_->user.columns.size() + batch_->context.columns.size();
+  const size_t before = parts_.file.schema.user.features.size() + batch_->context.columns.size();
   std::vector<int64_t>& unknown = unknown_[static_cast<size_t>(slot)];
   if (!SharedCandidates()) {
     candidate += batch_->candidate.Of(requests_.begin).begin;
@@ -49,12 +52,20 @@ void Wave::PrepareRequest(int64_t request, int slot) {
   int64_t* unknown_ids = unknown_[static_cast<size_t>(slot)].data();  // moves on, group by group
   const int64_t shared = tower.shared_width();
   float* values = Reserve(scratch_[static_cast<size_t>(slot)], static_cast<size_t>(shared) + tower.scratch() + 16);
-  parts_.user.Embed(batch_->user, row, values, 1, unknown_ids);
-  unknown_ids += batch_->user.columns.size();
+  if (user_ != nullptr) {
+    std::copy_n(user_->features.data(), parts_.user.width(), values);
+  } else {
+    parts_.user.Embed(batch_->user, row, values, 1, unknown_ids);
+  }
+  unknown_ids += parts_.file.schema.user.features.size();
   parts_.context.Embed(batch_->context, row, values + parts_.user.width(), 1, unknown_ids);
   unknown_ids += batch_->context.columns.size() + batch_->candidate.columns.size();
   tower.Bias(values, biases_.data() + request * tower.bias_size(), values + shared);
   for (size_t h = 0; h < histories_.size(); ++h) {
+    if (user_ != nullptr) {
+      histories_[h].keys[static_cast<size_t>(request)] = user_->histories[h].Packed();
+      continue;
+    }
     const GroupColumns& columns = batch_->histories[h];
     PackHistory(h, Kept(*parts_.histories[h].schema, columns.Of(row)), static_cast<size_t>(request), unknown_ids);
     unknown_ids += columns.columns.size();
@@ -62,19 +73,13 @@ void Wave::PrepareRequest(int64_t request, int slot) {
 }
 
 void Wave::PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids) {
-  const int64_t tile = kernels::Kernels().tile;
   const GroupEmbedding& keys = parts_.histories[history].keys;
-  FloatBuffer& buffer = histories_[history].tiles[request];
-  float* tiles = Reserve(buffer, static_cast<size_t>(WholeTiles(kept.size()) * keys.width()));
-  for (int64_t t = 0; t < kept.size(); ++t) {
-    keys.Embed(batch_->histories[history], kept.begin + t, tiles + t / tile * tile * keys.width() + t % tile, tile,
-               unknown_ids);
-  }
-  if (const int64_t used = kept.size() % tile; used != 0) {
-    float* last = tiles + kept.size() / tile * tile * keys.width();
-    for (int64_t i = 0; i < keys.width(); ++i) std::fill(last + i * tile + used, last + (i + 1) * tile, 0.0f);
-  }
-  histories_[history].keys[request] = {tiles, kept.size(), nullptr};
+  float* memory =
+      Reserve(histories_[history].tiles[request], static_cast<size_t>(WholeTiles(kept.size()) * keys.width()));
+  const KeyTiles tiles(keys, memory);
+  tiles.Embed(batch_->histories[history], kept, 0, unknown_ids);
+  tiles.Fill(kept.size());
+  histories_[history].keys[request] = {memory, kept.size(), nullptr};
 }
 
 void Wave::CountUnknown() {

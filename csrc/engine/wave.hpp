@@ -7,6 +7,7 @@
 #include "engine/batch.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
+#include "engine/user.hpp"
 
 namespace din_infer {
 
@@ -14,8 +15,9 @@ class Wave {
  public:
   Wave(const Model::Parts& parts, int threads);
 
-  // `requests` of `batch`, which must outlive their scoring. Requests are numbered from 0 from here on.
-  void Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel);
+  // `requests` of `batch`, which must outlive their scoring. Requests are numbered from 0 from here on. With `user`,
+  // which must too, they are all that user's, whose keys are read where they are, and `batch` has the rest.
+  void Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel, const User::State* user = nullptr);
 
   int64_t Requests() const { return static_cast<int64_t>(offsets_.size()) - 1; }
   int64_t Candidates() const { return offsets_.back(); }
@@ -39,7 +41,7 @@ class Wave {
 
  private:
   struct History {
-    std::vector<FloatBuffer> tiles;  // one per request
+    std::vector<FloatBuffer> tiles;  // one per request, but for a user's
     std::vector<PackedKeys> keys;
   };
 
@@ -48,6 +50,7 @@ class Wave {
 
   const Model::Parts& parts_;
   const CheckedBatch* batch_ = nullptr;
+  const User::State* user_ = nullptr;
   Range requests_;
   std::vector<int64_t> offsets_;
   std::vector<History> histories_;

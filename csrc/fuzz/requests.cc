@@ -66,6 +66,13 @@ class FuzzedBatch {
       column->float_values = values;
       return;
     }
+    if (input_.Take<uint8_t>() % 4 == 0) {
+      const int64_t width = file_.schema.Width(feature);
+      float* rows = floats_.emplace_back(std::make_unique<float[]>(size * static_cast<size_t>(width))).get();
+      for (size_t i = 0; i < size; ++i) rows[i * static_cast<size_t>(width)] = input_.Take<float>();
+      column->embedding_values = rows, column->embedding_width = width;
+      return;
+    }
     const Vocabulary& vocabulary = file_.vocabularies[static_cast<size_t>(feature.table)];
     if (file_.schema.Type(feature) == DType::kInt64) {
       int64_t* values = Integers(size);

@@ -62,6 +62,21 @@ TEST_P(Allocations, NoneOfAScorer) {
   EXPECT_EQ(WarmAllocations([&] { scorer.score(requests_.batch, scores.data()); }), 0);
 }
 
+TEST_P(Allocations, NoneOfAScorerWithAUser) {
+  const Json columns =
+      testing::OneRequest(Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"], 3);
+  const testing::Requests one(model_.parts().file.schema, columns);
+  Batch of_user = one.batch, lists = one.batch;
+  for (const auto& [name, column] : one.batch.columns) {
+    const bool list = name.rfind("candidate.", 0) == 0 || name.rfind("context.", 0) == 0;
+    (list ? of_user : lists).columns.erase(name);
+  }
+  const User user(model_, of_user);
+  Scorer scorer(model_);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(user, lists)));
+  EXPECT_EQ(WarmAllocations([&] { scorer.score(user, lists, scores.data()); }), 0);
+}
+
 TEST_P(Allocations, NoneOfARegistrysLease) {
   ModelRegistry registry(testing::GoldenPath(GetParam(), ".onnx"));
   std::vector<float> scores(static_cast<size_t>(registry.lease()->candidates(requests_.batch)));

@@ -104,6 +104,33 @@ TEST_F(BatchTest, RefusesNullPointers) {
   ExpectRefused(batch, "candidate.genre: expected characters, got a null pointer");
 }
 
+TEST_F(BatchTest, TakesEmbeddingsInPlaceOfIds) {
+  Batch batch = Make();
+  const float rows[6] = {1, 2, std::numeric_limits<float>::quiet_NaN(), 4, 5, 6};
+  batch.columns["candidate.item"] = Column::embeddings(rows, 3, 2).list(candidates_, 3);
+  batch.columns["candidate.genre"] = Column::embeddings(rows, 3, 2).list(candidates_, 3).list(genres_, 4);
+  batch.columns["clicks.item"] = Column::embeddings(rows, 3, 2).list(clicks_, 3);
+  EXPECT_EQ(CheckBatch(schema_, batch).Candidates(), 3);
+  batch.columns["candidate.genre"].lists.pop_back();
+  ExpectRefused(batch, "candidate.genre: expected 2 levels of lists, got 1");
+}
+
+TEST_F(BatchTest, RefusesEmbeddingsThatDoNotFit) {
+  Batch batch = Make();
+  const float rows[6] = {};
+  for (const int64_t width : {int64_t{1}, int64_t{3}, int64_t{-1}}) {
+    batch.columns["clicks.item"] = Column::embeddings(rows, 3, width).list(clicks_, 3);
+    ExpectRefused(batch, "clicks.item: expected embeddings of the table's width, 2, got " + std::to_string(width));
+  }
+  batch.columns["clicks.item"] = Column::embeddings(rows, 2, 2).list(clicks_, 3);
+  ExpectRefused(batch, "clicks.item: expected offsets that end at the number of values, 2, got 3");
+  batch.columns["clicks.item"] = Column::embeddings(nullptr, 3, 2).list(clicks_, 3);
+  ExpectRefused(batch, "clicks.item: expected embeddings, got a null pointer");
+  batch = Make();
+  batch.columns["candidate.price"] = Column::embeddings(rows, 3, 1).list(candidates_, 3);
+  ExpectRefused(batch, "candidate.price: expected float32, got embeddings");
+}
+
 TEST_F(BatchTest, RefusesNumbersThatAreNotFinite) {
   Batch batch = Make();
   prices_[1] = std::numeric_limits<float>::infinity();

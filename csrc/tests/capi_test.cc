@@ -1,49 +1,23 @@
 // The C ABI on the golden model files, against the C++ interface, and everything that a caller can get wrong.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
 #include <thread>
+#include <utility>
 
+#include "capi.hpp"
 #include "din_infer/din_infer.h"
 #include "engine/model.hpp"
 #include "golden.hpp"
-#include "reference.hpp"
-#include "unit_params.hpp"
 
 namespace din_infer {
 namespace {
 
+using testing::ExpectInputError;
+using testing::ExpectRefused;
+using testing::Fill;
 using testing::GoldenPath;
 using testing::Requests;
-
-void ExpectRefused(din_infer_status got, din_infer_status expected, const std::string& part) {
-  EXPECT_EQ(got, expected);
-  EXPECT_NE(std::string(din_infer_last_error()).find(part), std::string::npos) << din_infer_last_error();
-}
-
-void ExpectInputError(din_infer_status got, const std::string& part) {
-  ExpectRefused(got, DIN_INFER_INPUT_ERROR, part);
-}
-
-// The columns of a C++ batch in a C one.
-void Fill(const Batch& from, din_infer_batch* to) {
-  ASSERT_EQ(din_infer_batch_set_requests(to, from.requests), DIN_INFER_OK);
-  for (const auto& [name, column] : from.columns) {
-    if (column.float_values != nullptr) {
-      ASSERT_EQ(din_infer_batch_set_floats(to, name.c_str(), column.float_values, column.size), DIN_INFER_OK);
-    } else if (column.string_offsets != nullptr) {
-      ASSERT_EQ(din_infer_batch_set_strings(to, name.c_str(), column.characters, column.string_offsets, column.size),
-                DIN_INFER_OK);
-    } else {
-      ASSERT_EQ(din_infer_batch_set_int64s(to, name.c_str(), column.int64_values, column.size), DIN_INFER_OK);
-    }
-    for (const Offsets& lists : column.lists) {
-      ASSERT_EQ(din_infer_batch_add_lists(to, name.c_str(), lists.data, lists.size), DIN_INFER_OK);
-    }
-  }
-}
 
 class CApi : public ::testing::TestWithParam<std::string> {
  protected:
@@ -95,6 +69,49 @@ TEST_P(CApi, ScoresWithAFileOfBytesToo) {
   ASSERT_EQ(din_infer_model_load_bytes(bytes.data(), bytes.size(), "", &c_model_), DIN_INFER_OK);
   ASSERT_EQ(din_infer_scorer_create(c_model_, 1, 0, &scorer_), DIN_INFER_OK);
   EXPECT_EQ(Score(), expected_);
+}
+
+// Every request and the second one's candidates, as a catalogue.
+TEST_P(CApi, ScoresACatalogueUnderBothPlans) {
+  Json columns = Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"], catalogue;
+  for (const auto& [name, rows] : columns.items()) {
+    const bool candidate = name.rfind("candidate.", 0) == 0;
+    if (candidate) catalogue[name] = Json::array({rows[1]});
+    for (Json& row : rows) row = candidate ? rows[1] : row;
+  }
+  const Requests written_out(model_.parts().file.schema, columns);
+  for (const auto& [name, rows] : columns.items()) {
+    if (catalogue.contains(name)) continue;
+    catalogue[name] = rows;
+  }
+  const Requests once(model_.parts().file.schema, catalogue);
+  Batch batch = once.batch;
+  batch.requests = written_out.batch.requests;
+  batch.shared_candidates = true;
+  expected_.resize(static_cast<size_t>(Scorer(model_).candidates(written_out.batch)));
+  Scorer(model_).score(written_out.batch, expected_.data());
+  Fill(batch, batch_);
+  for (const unsigned flags : {0u, unsigned{DIN_INFER_AUTO_PLAN}}) {
+    din_infer_scorer_free(std::exchange(scorer_, nullptr));
+    ASSERT_EQ(din_infer_scorer_create(c_model_, 2, flags, &scorer_), DIN_INFER_OK);
+    EXPECT_EQ(Score(), expected_) << flags;
+  }
+  din_infer_plan_report report{};
+  ASSERT_EQ(din_infer_scorer_explain_plan(scorer_, batch_, &report), DIN_INFER_OK);
+  const PlanReport of_cpp = Scorer(model_).explain_plan(batch);
+  EXPECT_EQ(report.candidates, of_cpp.candidates);
+  EXPECT_EQ(report.distinct_candidates, of_cpp.distinct_candidates);
+  EXPECT_EQ(report.pairs, of_cpp.pairs);
+  EXPECT_EQ(report.distinct_pairs, of_cpp.distinct_pairs);
+  EXPECT_EQ(report.request, of_cpp.request);
+  EXPECT_EQ(report.candidate, of_cpp.candidate);
+  EXPECT_EQ(report.chosen, of_cpp.chosen);
+  ExpectInputError(din_infer_scorer_explain_plan(scorer_, batch_, nullptr), "report: expected a pointer");
+  din_infer_batch_set_requests(batch_, std::numeric_limits<int64_t>::max());
+  ExpectInputError(din_infer_scorer_score(scorer_, batch_, expected_.data(), Size(expected_)), "expected");
+  ASSERT_EQ(din_infer_batch_set_shared_candidates(batch_, 0), DIN_INFER_OK);
+  din_infer_batch_set_requests(batch_, batch.requests);
+  ExpectInputError(din_infer_scorer_score(scorer_, batch_, expected_.data(), Size(expected_)), "offsets, got 2");
 }
 
 TEST_P(CApi, SaysWhatTheModelIs) {
@@ -214,7 +231,8 @@ TEST_P(CApi, RefusesNullPointersAndRoomThatDoesNotFit) {
   for (int threads : {0, -1, 1025}) {
     ExpectInputError(din_infer_scorer_create(c_model_, threads, 0, &scorer), "threads: expected 1 to 1024, got ");
   }
-  ExpectInputError(din_infer_scorer_create(c_model_, 1, 8, &scorer), "flags: expected 0 or DIN_INFER_AUTO_FOLD, got 8");
+  ExpectInputError(din_infer_scorer_create(c_model_, 1, 8, &scorer),
+                   "flags: expected 0, DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN or their sum, got 8");
   EXPECT_EQ(scorer, nullptr);
   ExpectInputError(din_infer_model_metadata(c_model_, nullptr, nullptr), "key: expected a pointer");
   ExpectInputError(din_infer_model_memory_bytes(nullptr, nullptr), "model: expected a pointer");
@@ -264,109 +282,6 @@ TEST(CApiErrors, VersionAndTarget) {
   EXPECT_EQ(din_infer_target(&name), DIN_INFER_OK);
   EXPECT_STREQ(name, target());
   ExpectInputError(din_infer_target(nullptr), "target: expected a pointer");
-}
-
-// A unit of one hidden layer, two requests with 3 and 0 keys, one and two queries.
-class CApiUnit : public ::testing::Test {
- protected:
-  CApiUnit() {
-    UnitSemantics unit;
-    unit.hidden = {9};
-    unit.activation = Activation::kDice;
-    random_ = std::make_unique<testing::RandomUnit>(unit, 4, 3);
-    params_ = testing::ParamsOf(*random_);
-    for (const UnitLayer& l : params_.layers) {
-      const auto view = [](const FloatView& v) { return din_infer_float_view{v.data, v.size}; };
-      layers_.push_back(
-          {l.outputs, l.inputs, view(l.weights), view(l.biases), view(l.alpha), view(l.mean), view(l.var), l.eps});
-    }
-    keys_ = random_->Normal(12, 1), queries_ = random_->Normal(12, 1);
-    c_keys_ = {keys_.data(), 3, key_offsets_, 3}, c_queries_ = {queries_.data(), 3, query_offsets_, 3};
-  }
-
-  din_infer_status Create(din_infer_activation_unit_runner** runner, const char* interaction = "outer",
-                          const float* scale = nullptr) {
-    return din_infer_activation_unit_runner_create(interaction, "dice", "none", scale, layers_.data(),
-                                                   static_cast<int64_t>(layers_.size()), 1, runner);
-  }
-
-  std::unique_ptr<testing::RandomUnit> random_;
-  ActivationUnitParams params_;
-  std::vector<din_infer_unit_layer> layers_;
-  std::vector<float> keys_, queries_;
-  int64_t key_offsets_[3] = {0, 3, 3}, query_offsets_[3] = {0, 1, 3};
-  din_infer_rows c_keys_{}, c_queries_{};
-};
-
-TEST_F(CApiUnit, GivesTheInterestsOfCpp) {
-  const float scale = 0.25f;
-  din_infer_activation_unit_runner *runner = nullptr, *shared = nullptr;
-  ASSERT_EQ(Create(&runner, "outer", &scale), DIN_INFER_OK) << din_infer_last_error();
-  ASSERT_EQ(din_infer_activation_unit_runner_share(runner, 2, &shared), DIN_INFER_OK);
-  int64_t dim = 0;
-  EXPECT_EQ(din_infer_activation_unit_runner_dim(runner, &dim), DIN_INFER_OK);
-  EXPECT_EQ(dim, 4);
-
-  params_.scale = scale;
-  std::vector<float> expected(12), interests(12);
-  const int64_t counts[] = {1, 2, 3};
-  ActivationUnitRunner(params_).run({keys_.data(), 3, {key_offsets_, 3}}, {queries_.data(), 3, {query_offsets_, 3}},
-                                    expected.data(), counts);
-  EXPECT_TRUE(std::any_of(expected.begin(), expected.end(), [](float value) { return value != 0; }));
-  EXPECT_EQ(din_infer_activation_unit_runner_run(runner, &c_keys_, &c_queries_, counts, interests.data(), 12),
-            DIN_INFER_OK);
-  EXPECT_EQ(interests, expected);
-  din_infer_activation_unit_runner_free(runner);
-  std::fill(interests.begin(), interests.end(), 7.0f);
-  EXPECT_EQ(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), 12),
-            DIN_INFER_OK);
-  EXPECT_EQ(interests, expected);
-
-  for (const int64_t size : {0, 3, 11, 13, -12}) {
-    ExpectInputError(
-        din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), size),
-        "interests: expected room for 3 x 4 floats, got " + std::to_string(size));
-  }
-  ExpectInputError(din_infer_activation_unit_runner_run(shared, nullptr, &c_queries_, counts, interests.data(), 12),
-                   "keys: expected a pointer");
-  ExpectInputError(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, nullptr, 12),
-                   "interests: expected memory");
-  c_keys_.offsets_size = 2;
-  ExpectInputError(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), 12),
-                   "queries.offsets: expected 2 offsets, got 3");
-  din_infer_activation_unit_runner_free(shared);
-}
-
-TEST_F(CApiUnit, RunsTheUnitOfAModel) {
-  din_infer_model* model = nullptr;
-  ASSERT_EQ(din_infer_model_load(GoldenPath("v1-outer-dice", ".onnx").c_str(), &model), DIN_INFER_OK);
-  din_infer_activation_unit_runner* runner = nullptr;
-  const Model cpp = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
-  const std::string history = cpp.parts().histories[0].schema->name;
-  EXPECT_EQ(din_infer_activation_unit_runner_of_model(model, history.c_str(), 1, &runner), DIN_INFER_OK);
-  int64_t dim = 0;
-  EXPECT_EQ(din_infer_activation_unit_runner_dim(runner, &dim), DIN_INFER_OK);
-  EXPECT_EQ(dim, cpp.parts().histories[0].unit->dim());
-  din_infer_activation_unit_runner_free(std::exchange(runner, nullptr));
-  ExpectInputError(din_infer_activation_unit_runner_of_model(model, "nothing", 1, &runner), "history: expected ");
-  EXPECT_EQ(runner, nullptr);
-  din_infer_model_free(model);
-}
-
-TEST_F(CApiUnit, RefusesParametersThatDoNotFit) {
-  din_infer_activation_unit_runner* runner = nullptr;
-  ExpectInputError(Create(&runner, "inner"), "interaction: expected outer | hadamard, got 'inner'");
-  ExpectInputError(Create(&runner, nullptr), "interaction: expected a pointer");
-  ExpectInputError(Create(nullptr), "runner: expected a pointer");
-  const float nan = std::nanf("");
-  ExpectInputError(Create(&runner, "outer", &nan), "scale: expected a finite number");
-  layers_[0].weights.size--;
-  ExpectInputError(Create(&runner), "layers[0].weights: expected 9 x 24 floats, got 215");
-  layers_.clear();
-  ExpectInputError(Create(&runner), "layers: expected at least one");
-  ExpectInputError(din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, nullptr, 1, 1, &runner),
-                   "layers: expected a pointer");
-  EXPECT_EQ(runner, nullptr);
 }
 
 }  // namespace

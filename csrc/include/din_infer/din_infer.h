@@ -39,6 +39,8 @@ typedef struct din_infer_model din_infer_model;
 typedef struct din_infer_batch din_infer_batch;
 /* Scratch memory, and perhaps threads, to score batches with one model. */
 typedef struct din_infer_scorer din_infer_scorer;
+/* A user whose features and histories are embedded, for several lists of candidates. */
+typedef struct din_infer_user din_infer_user;
 /* A model that is replaced while it serves, with scorers for all threads. */
 typedef struct din_infer_model_registry din_infer_model_registry;
 /* What a scorer is, for an activation unit alone. */
@@ -94,17 +96,27 @@ DIN_INFER_API void din_infer_batch_free(din_infer_batch* batch);
 
 DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests);
 
+/* With `shared` other than 0 (it is 0 in an empty batch), the candidate columns hold one list, a catalogue, and every
+ * request scores all of it: requests times catalogue scores, request after request. */
+DIN_INFER_API din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared);
+
 /* Each sets column `name` to `size` values at `values`, in place of what it was and without lists: ids ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name,
                                                           const int64_t* values, int64_t size);
 /* ... numbers of dense features, which have to be finite ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                                           int64_t size);
-/* ... or string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
+/* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
  */
 DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
                                                            const char* characters, const int64_t* offsets,
                                                            int64_t size);
+/* ... or, in place of ids, embeddings of the caller's own: `size` rows of `width` floats each, row-major, where `width`
+ * is the `dim` of the feature's table. Scores are those of ids with these rows; nothing is looked up or counted as
+ * unknown; several values of a feature are pooled as those of ids are. A number that is not finite stays in the scores
+ * of its candidate, or of its request. */
+DIN_INFER_API din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name,
+                                                              const float* rows, int64_t size, int64_t width);
 
 /* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
  * [offsets[i], offsets[i + 1]) of the level inside. `size` is the number of offsets, one more than there are lists.
@@ -115,10 +127,21 @@ DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch,
 
 /* ---- scoring ---- */
 
-/* Flags of din_infer_scorer_create; 0 for none. */
+/* Flags of din_infer_scorer_create, added up; 0 for none. */
 enum {
-  DIN_INFER_AUTO_FOLD = 1 /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
+  DIN_INFER_AUTO_FOLD = 1, /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
+  DIN_INFER_AUTO_PLAN = 2  /* score candidate by candidate, not request by request, where requests have so much in
+                              common that this takes clearly less work: the same scores */
 };
+
+/* What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
+ * share one pooled history. */
+typedef struct din_infer_plan_report {
+  int64_t candidates, distinct_candidates; /* distinct: in their features */
+  int64_t pairs, distinct_pairs;           /* of a candidate and a behaviour of its request */
+  int64_t request, candidate;              /* multiply-adds request by request, and candidate by candidate */
+  int64_t chosen;                          /* multiply-adds of what DIN_INFER_AUTO_PLAN does */
+} din_infer_plan_report;
 
 /* A scorer that uses up to `threads` threads, 1 to 1024, the caller's own among them. OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
@@ -135,12 +158,41 @@ DIN_INFER_API din_infer_status din_infer_scorer_candidates(const din_infer_score
 DIN_INFER_API din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch,
                                                       float* scores, int64_t size);
 
+/* Writes what DIN_INFER_AUTO_PLAN weighs up before it scores the batch, whatever the scorer's flags; scores nothing.
+ * INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* scorer, const din_infer_batch* batch,
+                                                             din_infer_plan_report* report);
+
 /* Writes with what weight each behaviour of `history` is added to the user interest of each candidate: request after
  * request, candidate after candidate, behaviour after behaviour, those that the schema's max_length leaves out with 0.
  * `size` has to be the sum over requests of candidates times behaviours. Takes one thread. INPUT_ERROR,
  * OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch,
                                                  const char* history, float* weights, int64_t size);
+
+/* ---- a user with several lists of candidates: pages, stages ---- */
+
+/* Embeds a user's features and histories. batch: one request with the columns of user and histories alone, whose memory
+ * may go afterwards. Unknown ids are counted here, and not again by scoring. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_user_create(const din_infer_model* model, const din_infer_batch* batch,
+                                                     din_infer_user** user);
+DIN_INFER_API void din_infer_user_free(din_infer_user* user);
+
+/* Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest come
+ * first. What exceeds max_length is dropped, as of a request. behaviours: one request with the columns of all
+ * histories; those that have nothing new have empty lists. On failure the user is as before. INPUT_ERROR,
+ * OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_user_append(din_infer_user* user, const din_infer_batch* behaviours);
+
+/* Writes the bytes of main memory that the user takes, apart from its model. */
+DIN_INFER_API din_infer_status din_infer_user_memory_bytes(const din_infer_user* user, size_t* bytes);
+
+/* din_infer_scorer_score for lists of candidates of one user. `batch` has the columns of context and candidates alone,
+ * a request for each list; the scores are those of requests that have the user's columns each. Scorers of several
+ * threads may be given one user at once, while none appends to it. INPUT_ERROR, also for a user of another model, such
+ * as an older version of it; OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_score_user(din_infer_scorer* scorer, const din_infer_user* user,
+                                                           const din_infer_batch* batch, float* scores, int64_t size);
 
 /* ---- replacing a model while it serves ---- */
 

@@ -51,19 +51,25 @@ struct Offsets {
   int64_t size = 0;  // number of lists + 1; 0 where there is no such level
 };
 
-// A view of one column of a batch; the caller keeps the memory. Exactly one of the three value pointers is set, for any
+// A view of one column of a batch; the caller keeps the memory. Exactly one of the four value pointers is set, for any
 // `size`.
 struct DIN_INFER_API Column {
   const int64_t* int64_values = nullptr;
   const float* float_values = nullptr;
   const char* characters = nullptr;         // strings: value i is [string_offsets[i], string_offsets[i + 1])
   const int64_t* string_offsets = nullptr;  // [size + 1]
+  const float* embedding_values = nullptr;  // [size, embedding_width], row-major
+  int64_t embedding_width = 0;              // the `dim` of the feature's table
   int64_t size = 0;                         // values
   std::vector<Offsets> lists;  // outermost first: a history's [requests + 1], then a multi-valued feature's
 
   static Column int64s(const int64_t* values, int64_t size);
   static Column floats(const float* values, int64_t size);
   static Column strings(const char* characters, const int64_t* offsets, int64_t size);
+  // Rows of the caller's own in place of ids, for any feature that has a table: scores are those of ids with these
+  // rows, and nothing is looked up or counted as unknown. Several values of a feature are pooled as those of ids are. A
+  // number that is not finite stays in the scores of its candidate, or of its request.
+  static Column embeddings(const float* rows, int64_t size, int64_t width);
   Column&& list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
 };
 
@@ -94,6 +100,30 @@ class DIN_INFER_API Model {
  private:
   explicit Model(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
   std::shared_ptr<const Parts> parts_;
+};
+
+// A user whose features and histories are embedded once, for several lists of candidates: pages, stages. Any number of
+// threads may score with it at once, while none appends.
+class DIN_INFER_API User {
+ public:
+  // `batch`: one request with the columns of user and histories alone, whose memory may go afterwards. Unknown ids are
+  // counted here, and not again by scoring. Throws InputError.
+  User(Model model, const Batch& batch);
+  ~User();
+  User(User&&) noexcept;
+
+  // Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest
+  // come first. What exceeds max_length is dropped, as of a request. `behaviours`: one request with the columns of all
+  // histories; those that have nothing new have empty lists. Throws InputError; the user is then as before.
+  void append(const Batch& behaviours);
+
+  size_t memory_bytes() const;  // apart from the model
+
+  struct DIN_INFER_HIDDEN State;
+  const State& state() const { return *state_; }
+
+ private:
+  std::unique_ptr<State> state_;
 };
 
 // How a batch is scored; scores have the same bits under each.
@@ -131,6 +161,12 @@ class DIN_INFER_API Scorer {
 
   // Writes one probability per candidate, in the order given. Throws InputError; `scores` is then unspecified.
   void score(const Batch& batch, float* scores);
+
+  // The same for lists of candidates of one user. `batch` has the columns of context and candidates alone, a request
+  // for each list; scores have the bits that they have where the user's columns are in each request. Request by
+  // request, whatever the plan. Throws InputError, also for a user of another model, such as an older version of it.
+  int64_t candidates(const User& user, const Batch& batch) const;
+  void score(const User& user, const Batch& batch, float* scores);
 
   // What Plan::kAuto weighs up before it scores the batch; scores nothing. Throws InputError.
   PlanReport explain_plan(const Batch& batch);

@@ -1,0 +1,90 @@
+#include "engine/user.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "engine/key_tiles.hpp"
+
+namespace din_infer {
+namespace {
+
+// The part of `all` within `kept`.
+Range Within(Range all, Range kept) {
+  const int64_t begin = std::max(all.begin, kept.begin);
+  return {begin, std::max(begin, std::min(all.end, kept.end))};
+}
+
+void CheckOne(const Batch& batch) {
+  if (batch.requests != 1) throw InputError("requests: expected 1, of a user, got " + std::to_string(batch.requests));
+}
+
+}  // namespace
+
+void User::State::Prepare(const CheckedBatch& batch) {
+  histories.resize(parts.histories.size());
+  std::vector<int64_t> unknown(parts.unknown.size());
+  parts.user.Embed(batch.user, 0, Reserve(features, static_cast<size_t>(parts.user.width())), 1, unknown.data());
+  CountUnknown(unknown);
+  Append(batch);
+}
+
+void User::State::Append(const CheckedBatch& batch) {
+  const Schema& schema = parts.file.schema;
+  std::vector<int64_t> unknown(parts.unknown.size());
+  std::vector<Keys> longer;
+  size_t feature = schema.user.features.size() + schema.context.features.size() + schema.candidate.features.size();
+  for (size_t h = 0; h < histories.size(); ++h) {
+    longer.push_back(Longer(batch, h, unknown.data() + feature));
+    feature += schema.histories[h].features.size();
+  }
+  histories.swap(longer);
+  CountUnknown(unknown);
+}
+
+User::State::Keys User::State::Longer(const CheckedBatch& batch, size_t history, int64_t* unknown) const {
+  const Keys& before = histories[history];
+  const HistoryPart& part = parts.histories[history];
+  const Range given = batch.histories[history].Of(0);
+  const bool behind = part.schema->oldest_first;
+  const Range kept = Kept(*part.schema, {0, before.count + given.size()});
+  const int64_t old_at = behind ? 0 : given.size(), new_at = behind ? before.count : 0;
+  const Range old_ones = Within({old_at, old_at + before.count}, kept);
+  const Range new_ones = Within({new_at, new_at + given.size()}, kept);
+
+  Keys keys;
+  keys.count = kept.size();
+  float* memory = Reserve(keys.tiles, static_cast<size_t>(WholeTiles(keys.count) * part.keys.width()));
+  const KeyTiles tiles(part.keys, memory);
+  tiles.Copy(before.tiles.data(), {old_ones.begin - old_at, old_ones.end - old_at}, old_ones.begin - kept.begin);
+  tiles.Embed(batch.histories[history], {given.begin + new_ones.begin - new_at, given.begin + new_ones.end - new_at},
+              new_ones.begin - kept.begin, unknown);
+  tiles.Fill(keys.count);
+  return keys;
+}
+
+void User::State::CountUnknown(const std::vector<int64_t>& unknown) const {
+  for (size_t f = 0; f < unknown.size(); ++f) parts.unknown[f].fetch_add(unknown[f], std::memory_order_relaxed);
+}
+
+size_t User::State::MemoryBytes() const {
+  size_t bytes = sizeof(State) + features.capacity() * sizeof(float) + histories.capacity() * sizeof(Keys);
+  for (const Keys& keys : histories) bytes += keys.tiles.capacity() * sizeof(float);
+  return bytes;
+}
+
+User::User(Model model, const Batch& batch) : state_(std::make_unique<State>(std::move(model))) {
+  CheckOne(batch);
+  state_->Prepare(CheckedBatch(state_->parts.file.schema, batch, BatchPart::kUser));
+}
+
+User::~User() = default;
+User::User(User&&) noexcept = default;
+
+void User::append(const Batch& behaviours) {
+  CheckOne(behaviours);
+  state_->Append(CheckedBatch(state_->parts.file.schema, behaviours, BatchPart::kBehaviours));
+}
+
+size_t User::memory_bytes() const { return state_->MemoryBytes(); }
+
+}  // namespace din_infer

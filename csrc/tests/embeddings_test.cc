@@ -1,0 +1,199 @@
+// Rows of the caller's own in place of ids: the golden requests again, with the rows that their ids have.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <deque>
+#include <limits>
+
+#include "capi.hpp"
+#include "engine/candidate_plan.hpp"
+#include "engine/model.hpp"
+#include "engine/repeats.hpp"
+#include "golden.hpp"
+
+namespace din_infer {
+namespace {
+
+using testing::GoldenPath;
+using testing::Requests;
+
+// A batch whose table-backed columns hold rows.
+class Embedded {
+ public:
+  Embedded(const Model::Parts& parts, const Batch& ids) : batch(ids) {
+    for (const Group* group : parts.file.schema.Groups()) {
+      for (const Feature& feature : group->features) {
+        if (feature.table == kDense) continue;
+        Column& column = batch.columns.at(group->name + "." + feature.name);
+        std::vector<float>& values = rows.emplace_back(Rows(parts, feature, column));
+        Column embeddings = Column::embeddings(values.data(), column.size, parts.file.schema.Width(feature));
+        embeddings.lists = column.lists;
+        column = embeddings;
+      }
+    }
+  }
+  Embedded(const Embedded&) = delete;
+  Embedded& operator=(const Embedded&) = delete;
+
+  Batch batch;
+  std::deque<std::vector<float>> rows;
+
+ private:
+  static std::vector<float> Rows(const Model::Parts& parts, const Feature& feature, const Column& ids) {
+    const size_t index = static_cast<size_t>(feature.table);
+    const Table& table = parts.file.schema.tables[index];
+    const float* weights = parts.file.parameters.at("table." + table.name).data;
+    std::vector<float> values;
+    for (int64_t i = 0; i < ids.size; ++i) {
+      const int64_t* ends = ids.string_offsets;
+      const int64_t row = ends == nullptr ? parts.rows[index].Row(ids.int64_values[i])
+                                          : parts.rows[index].Row(std::string_view(
+                                                ids.characters + ends[i], static_cast<size_t>(ends[i + 1] - ends[i])));
+      values.insert(values.end(), weights + row * table.dim, weights + (row + 1) * table.dim);
+    }
+    return values;
+  }
+};
+
+class Embeddings : public ::testing::TestWithParam<std::string> {
+ protected:
+  // Requests with much in common.
+  static Json Repeated(const Json& golden) {
+    Json columns = golden;
+    for (auto& [name, rows] : columns.items()) {
+      const Json once = rows;
+      for (int i = 1; i < 12; ++i) rows.insert(rows.end(), once.begin(), once.end());
+    }
+    return columns;
+  }
+
+  static std::vector<float> Unset(int64_t size) {
+    return std::vector<float>(static_cast<size_t>(size), std::numeric_limits<float>::quiet_NaN());
+  }
+
+  std::vector<float> ByRequest(const Batch& batch, int threads = 1) const {
+    Scorer scorer(model_, {threads});
+    std::vector<float> scores = Unset(scorer.candidates(batch));
+    scorer.score(batch, scores.data());
+    return scores;
+  }
+
+  // Plan::kAuto would not, as the golden models are small.
+  std::vector<float> ByCandidate(const Batch& batch, int threads = 1) const {
+    const CheckedBatch checked = CheckBatch(schema_, batch);
+    Parallel parallel(threads);
+    Wave wave(model_.parts(), threads);
+    CandidatePlan plan(model_.parts(), threads);
+    PlanReport report;
+    wave.Prepare(checked, {0, checked.requests}, parallel);
+    EXPECT_TRUE(plan.Prepare(wave, false, parallel, report));
+    std::vector<float> scores = Unset(checked.Candidates());
+    plan.Score(wave, parallel, scores.data());
+    wave.CountUnknown();
+    return scores;
+  }
+  bool HasUnit() const { return model_.parts().histories.front().unit.has_value(); }
+
+  static bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  }
+
+  Model model_ = Model::load(GoldenPath(GetParam(), ".onnx"));
+  const Schema& schema_ = model_.parts().file.schema;
+  Requests requests_{schema_, Repeated(Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"])};
+  Embedded embedded_{model_.parts(), requests_.batch};
+};
+
+TEST_P(Embeddings, GiveTheBitsOfIdsAndNothingUnknown) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  const auto unknown = model_.unknown_ids();
+  for (int threads : {1, 3}) {
+    EXPECT_TRUE(SameBits(ByRequest(embedded_.batch, threads), expected)) << threads;
+    if (HasUnit()) {
+      EXPECT_TRUE(SameBits(ByCandidate(embedded_.batch, threads), expected)) << threads;
+    }
+  }
+  EXPECT_EQ(model_.unknown_ids(), unknown);
+  for (const History& history : schema_.histories) {
+    EXPECT_EQ(explain(model_, embedded_.batch, history.name), explain(model_, requests_.batch, history.name));
+  }
+}
+
+TEST_P(Embeddings, StandBesideIds) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  for (const auto& [name, column] : embedded_.batch.columns) {
+    Batch batch = requests_.batch;
+    batch.columns[name] = column;
+    EXPECT_TRUE(SameBits(ByRequest(batch), expected)) << name;
+    if (HasUnit()) {
+      EXPECT_TRUE(SameBits(ByCandidate(batch), expected)) << name;
+    }
+  }
+}
+
+TEST_P(Embeddings, AreTakenByThePlanAsIdsAre) {
+  const PlanReport of_ids = Scorer(model_).explain_plan(requests_.batch);
+  const PlanReport report = Scorer(model_).explain_plan(embedded_.batch);
+  EXPECT_EQ(report.distinct_candidates, of_ids.distinct_candidates);
+  EXPECT_EQ(report.distinct_pairs, of_ids.distinct_pairs);
+  EXPECT_EQ(report.chosen, of_ids.chosen);
+  const auto repeated = [&](const Batch& batch) {
+    const CheckedBatch checked = CheckBatch(schema_, batch);
+    return RepeatedShare(schema_, checked, {0, checked.requests});
+  };
+  EXPECT_GT(repeated(requests_.batch), 0.5);
+  EXPECT_NEAR(repeated(embedded_.batch), repeated(requests_.batch), 0.05);
+}
+
+TEST_P(Embeddings, KeepNumbersThatAreNotFiniteInTheirRow) {
+  std::vector<float> expected = ByRequest(requests_.batch);
+  for (auto& [name, column] : embedded_.batch.columns) {
+    if (name.rfind("candidate.", 0) != 0 || column.embedding_values == nullptr || column.lists.size() != 1) continue;
+    const size_t spoilt = expected.size() / 3;
+    const_cast<float*>(column.embedding_values)[static_cast<int64_t>(spoilt) * column.embedding_width] =
+        std::numeric_limits<float>::quiet_NaN();
+    std::vector<std::vector<float>> by_plan{ByRequest(embedded_.batch)};
+    if (HasUnit()) by_plan.push_back(ByCandidate(embedded_.batch));
+    for (std::vector<float>& scores : by_plan) {
+      EXPECT_TRUE(std::isnan(scores[spoilt]));
+      scores[spoilt] = expected[spoilt];
+      EXPECT_TRUE(SameBits(scores, expected));
+    }
+    return;
+  }
+  FAIL() << "no candidate feature has one value of a table";
+}
+
+TEST_P(Embeddings, AreTakenInC) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  din_infer_model* model = nullptr;
+  din_infer_scorer* scorer = nullptr;
+  din_infer_batch* batch = nullptr;
+  ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, 1, DIN_INFER_AUTO_PLAN, &scorer), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
+  testing::Fill(embedded_.batch, batch);
+  std::vector<float> scores(expected.size());
+  const auto size = static_cast<int64_t>(scores.size());
+  EXPECT_EQ(din_infer_scorer_score(scorer, batch, scores.data(), size), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_TRUE(SameBits(scores, expected));
+  const auto& [name, column] = *std::find_if(embedded_.batch.columns.begin(), embedded_.batch.columns.end(),
+                                             [](const auto& c) { return c.second.embedding_values != nullptr; });
+  din_infer_batch_set_embeddings(batch, name.c_str(), column.embedding_values, column.size, column.embedding_width + 1);
+  testing::ExpectInputError(din_infer_scorer_score(scorer, batch, scores.data(), size),
+                            name + ": expected embeddings of the table's width");
+  din_infer_batch_free(batch);
+  din_infer_scorer_free(scorer);
+  din_infer_model_free(model);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Embeddings, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace din_infer

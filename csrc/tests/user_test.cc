@@ -1,0 +1,243 @@
+// Users that are prepared once, against requests that have everything. The golden models have histories in both orders,
+// with and without max_length, which keep the latest or the oldest.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "capi.hpp"
+#include "engine/model.hpp"
+#include "golden.hpp"
+
+namespace din_infer {
+namespace {
+
+using testing::GoldenPath;
+using testing::OneRequest;
+using testing::Requests;
+
+bool IsList(const std::string& name) { return name.rfind("candidate.", 0) == 0 || name.rfind("context.", 0) == 0; }
+bool IsUser(const std::string& name) { return name.rfind("user.", 0) == 0; }
+
+// The columns of a batch that are for lists of candidates, for a user, or for a user's new behaviours.
+template <class Keep>
+Batch Only(const Batch& batch, const Keep& keep) {
+  Batch part;
+  part.requests = batch.requests;
+  for (const auto& [name, column] : batch.columns) {
+    if (keep(name)) part.columns[name] = column;
+  }
+  return part;
+}
+Batch Lists(const Batch& batch) { return Only(batch, IsList); }
+Batch OfUser(const Batch& batch) {
+  return Only(batch, [](const std::string& name) { return !IsList(name); });
+}
+Batch Behaviours(const Batch& batch) {
+  return Only(batch, [](const std::string& name) { return !IsList(name) && !IsUser(name); });
+}
+
+class Users : public ::testing::TestWithParam<std::string> {
+ protected:
+  const Schema& schema() const { return model_.parts().file.schema; }
+  size_t GoldenRequests() const { return golden_.begin()->size(); }
+
+  // All golden lists of candidates, with the user of request `r`, whose histories have `length` behaviours.
+  Json OneUser(size_t r, size_t length) const {
+    Json columns = golden_;
+    for (auto& [name, rows] : columns.items()) {
+      if (IsList(name)) continue;
+      Json row = rows[r];
+      if (!IsUser(name)) {
+        const Json& many = golden_[name][3];
+        row = Json::array();
+        for (size_t t = 0; t < length; ++t) row.push_back(many[(t + r) % many.size()]);
+      }
+      for (Json& each : rows) each = row;
+    }
+    return columns;
+  }
+
+  // Those of the columns' behaviours that are the [begin, end) oldest ones.
+  Json Part(const Json& columns, size_t begin, size_t end) const {
+    Json part = OneRequest(columns, 0);
+    for (const History& history : schema().histories) {
+      for (const Feature& feature : history.features) {
+        Json& row = part[history.name + "." + feature.name][0];
+        const Json all = row;
+        const size_t first = history.oldest_first ? begin : all.size() - end;
+        row = Json::array();
+        for (size_t t = first; t < first + end - begin; ++t) row.push_back(all[t]);
+      }
+    }
+    return part;
+  }
+
+  std::vector<float> Score(const Batch& batch) const {
+    Scorer scorer(model_);
+    std::vector<float> scores(static_cast<size_t>(scorer.candidates(batch)));
+    scorer.score(batch, scores.data());
+    return scores;
+  }
+  std::vector<float> Score(const User& user, const Batch& lists, ScorerOptions options = {}) const {
+    Scorer scorer(model_, options);
+    std::vector<float> scores(static_cast<size_t>(scorer.candidates(user, lists)), -1);
+    scorer.score(user, lists, scores.data());
+    return scores;
+  }
+
+  Model model_ = Model::load(GoldenPath(GetParam(), ".onnx"));
+  Json golden_ = Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"];
+};
+
+TEST_P(Users, HaveTheScoresOfWholeRequests) {
+  for (size_t length : {0, 1, 7, 50}) {
+    const Json columns = OneUser(length % GoldenRequests(), length);
+    const Requests whole(schema(), columns), one(schema(), OneRequest(columns, 0));
+    const User user(model_, OfUser(one.batch));
+    const std::vector<float> expected = Score(whole.batch);
+    for (const Plan plan : {Plan::kRequest, Plan::kAuto}) {
+      for (int threads : {1, 3}) EXPECT_EQ(Score(user, Lists(whole.batch), {threads, plan}), expected) << length;
+    }
+    EXPECT_EQ(Score(user, Lists(one.batch)), Score(one.batch)) << length;
+  }
+}
+
+TEST_P(Users, HaveACatalogue) {
+  const Json columns = OneUser(1, 20);
+  const Requests one(schema(), OneRequest(columns, 0));
+  Batch lists = Lists(one.batch);
+  lists.shared_candidates = true;
+  EXPECT_EQ(Score(User(model_, OfUser(one.batch)), lists), Score(one.batch));
+}
+
+TEST_P(Users, HaveWhatIsAppendedWhereRequestsHaveIt) {
+  constexpr size_t kLength = 40;
+  const Json columns = OneUser(2, kLength);
+  for (size_t step : {1, 3, 17, 40}) {
+    User user(model_, OfUser(Requests(schema(), Part(columns, 0, 0)).batch));
+    for (size_t length = 0; length < kLength;) {
+      const size_t longer = std::min(length + step, kLength);
+      user.append(Behaviours(Requests(schema(), Part(columns, length, longer)).batch));
+      length = longer;
+      const Requests whole(schema(), Part(columns, 0, length));
+      ASSERT_EQ(Score(user, Lists(whole.batch)), Score(whole.batch)) << length << " behaviours, by " << step;
+    }
+    const Requests all(schema(), Part(columns, 0, kLength));
+    EXPECT_EQ(user.memory_bytes(), User(model_, OfUser(all.batch)).memory_bytes());
+  }
+}
+
+TEST_P(Users, SayTheirMemory) {
+  const auto bytes = [&](size_t length) {
+    return User(model_, OfUser(Requests(schema(), Part(OneUser(0, length), 0, length)).batch)).memory_bytes();
+  };
+  size_t kept = 0, tiles = 0;
+  for (const History& history : schema().histories) {
+    const int64_t keys = Kept(history, {0, 1000}).size();
+    kept += static_cast<size_t>(keys * schema().Width(history)) * sizeof(float);
+    tiles += static_cast<size_t>(WholeTiles(keys) * schema().Width(history)) * sizeof(float);
+  }
+  EXPECT_GE(bytes(1000), kept);
+  EXPECT_LE(bytes(1000), tiles + 1024);
+  EXPECT_LT(bytes(0), 1024u);
+}
+
+TEST_P(Users, CountUnknownIdsOnce) {
+  const Requests one(schema(), OneRequest(OneUser(0, 9), 0));
+  const Model other = Model::load(GoldenPath(GetParam(), ".onnx"));
+  Scorer scorer(other);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(one.batch)));
+  scorer.score(one.batch, scores.data());
+  const User user(model_, OfUser(one.batch));
+  Score(user, Lists(one.batch));
+  EXPECT_EQ(model_.unknown_ids(), other.unknown_ids());
+  const auto before = model_.unknown_ids();
+  Score(user, Lists(one.batch));
+  for (const auto& [name, count] : model_.unknown_ids()) {
+    if (IsList(name)) continue;
+    EXPECT_EQ(count, before.at(name)) << name;
+  }
+}
+
+TEST_P(Users, RefuseWhatDoesNotFitAndStayAsTheyAre) {
+  const Json columns = OneUser(0, 9);
+  const Requests whole(schema(), columns), one(schema(), OneRequest(columns, 0));
+  User user(model_, OfUser(one.batch));
+  const std::vector<float> expected = Score(one.batch);
+  EXPECT_THROW(User(model_, one.batch), InputError);
+  EXPECT_THROW(User(model_, OfUser(whole.batch)), InputError);
+  EXPECT_THROW(User(model_, Lists(one.batch)), InputError);
+  EXPECT_THROW(user.append(one.batch), InputError);
+  EXPECT_THROW(user.append(Lists(one.batch)), InputError);
+  Batch bad = Behaviours(one.batch);
+  --bad.columns.rbegin()->second.lists[0].size;
+  EXPECT_THROW(user.append(bad), InputError);
+  EXPECT_THROW(Score(user, one.batch), InputError);
+  EXPECT_THROW(Score(user, OfUser(one.batch)), InputError);
+  const User of_other(Model::load(GoldenPath(GetParam(), ".onnx")), OfUser(one.batch));
+  EXPECT_THROW(Score(of_other, Lists(one.batch)), InputError);
+  EXPECT_EQ(Score(user, Lists(one.batch)), expected);
+}
+
+TEST_P(Users, AreScoredByManyThreadsAtOnce) {
+  const Json columns = OneUser(0, 30);
+  const Requests whole(schema(), columns), one(schema(), OneRequest(columns, 0));
+  const User user(model_, OfUser(one.batch));
+  const std::vector<float> expected = Score(whole.batch);
+  std::vector<int> same(4, 0);
+  std::vector<std::thread> threads;
+  for (int& count : same) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 5; ++round) count += Score(user, Lists(whole.batch)) == expected;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(same, std::vector<int>(4, 5));
+}
+
+TEST_P(Users, AreTheSameInC) {
+  const Json columns = OneUser(1, 12);
+  const Requests begin(schema(), Part(columns, 0, 5)), end(schema(), Part(columns, 5, 12)), whole(schema(), columns);
+  std::vector<float> expected = Score(whole.batch), scores(expected.size());
+  const auto size = static_cast<int64_t>(scores.size());
+  din_infer_model* model = nullptr;
+  din_infer_scorer* scorer = nullptr;
+  din_infer_batch *of_user = nullptr, *behaviours = nullptr, *lists = nullptr;
+  din_infer_user* user = nullptr;
+  ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, 1, 0, &scorer), DIN_INFER_OK);
+  for (din_infer_batch** batch : {&of_user, &behaviours, &lists}) {
+    ASSERT_EQ(din_infer_batch_create(batch), DIN_INFER_OK);
+  }
+  testing::Fill(OfUser(begin.batch), of_user);
+  testing::Fill(Behaviours(end.batch), behaviours);
+  testing::Fill(Lists(whole.batch), lists);
+  ASSERT_EQ(din_infer_user_create(model, of_user, &user), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(din_infer_user_append(user, behaviours), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(din_infer_scorer_score_user(scorer, user, lists, scores.data(), size), DIN_INFER_OK);
+  EXPECT_EQ(scores, expected);
+  size_t bytes = 0;
+  EXPECT_EQ(din_infer_user_memory_bytes(user, &bytes), DIN_INFER_OK);
+  EXPECT_GT(bytes, 0u);
+
+  testing::ExpectInputError(din_infer_scorer_score_user(scorer, user, lists, scores.data(), size - 1),
+                            "scores: expected room for " + std::to_string(size) + " floats");
+  testing::ExpectInputError(din_infer_scorer_score_user(scorer, nullptr, lists, scores.data(), size), "user: expected");
+  testing::ExpectInputError(din_infer_user_append(user, lists), "requests: expected 1, of a user");
+  testing::ExpectInputError(din_infer_user_create(nullptr, of_user, &user), "model: expected a pointer");
+  din_infer_user_free(user);
+  din_infer_user_free(nullptr);
+  for (din_infer_batch* batch : {of_user, behaviours, lists}) din_infer_batch_free(batch);
+  din_infer_scorer_free(scorer);
+  din_infer_model_free(model);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Users, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+}  // namespace
+}  // namespace din_infer
