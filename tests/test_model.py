@@ -280,7 +280,7 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         (os.curdir, {}, ModelFileError, "expected a model file, got a folder"),
         (b"", {}, ModelFileError, "expected"),
         (b"no protobuf at all", {}, ModelFileError, "not an ONNX file"),
-        ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
+        ("model.onnx", {"device": "gpu"}, InputError, "device: expected cpu . cuda, got 'gpu'"),
         ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
         ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer of at least 1 or None, got 0"),
         ("model.onnx", {"folder": "x"}, InputError, "folder: expected None with a path"),

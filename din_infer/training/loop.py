@@ -24,9 +24,10 @@ from din_infer.training.embedding import dense_columns
 from din_infer.training.metrics import evaluate
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer
-from din_infer.training.predict import chunk_requests, predict_requests
+from din_infer.training.predict import predict_requests
+from din_infer.training.prepare import prepare
 from din_infer.training.regularisation import MiniBatchAware, samples_per_row
-from din_infer.training.requests import Requests, prepare, take_ranges
+from din_infer.training.requests import Requests, chunk_requests, take_ranges
 from din_infer.training.state import TrainingState
 from din_infer.training.vocabulary import Vocabulary, build_vocabularies
 

@@ -17,7 +17,7 @@ LEVELS = (
     {"_core"},
     {"kernels"},
     {"model", "explanation", "explanation_figure"},
-    {"data", "training", "export", "bulk"},
+    {"data", "training", "export", "bulk", "cuda"},
     {"bench", "experiment"},
     {"commands", "cli"},
 )

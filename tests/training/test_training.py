@@ -20,7 +20,8 @@ from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Trainer
 from din_infer.training.metrics import evaluate, gauc
-from din_infer.training.predict import chunk_requests, predict
+from din_infer.training.predict import predict
+from din_infer.training.requests import chunk_requests
 
 SCHEMA = {
     "version": 1,
