@@ -34,6 +34,7 @@ class DIN(nn.Module):
     ) -> None:
         super().__init__()
         self.schema, self.semantics, self.batch_norm = schema, semantics, batch_norm
+        self.fused = False  # whether activation units are the Triton kernels, wherever those compute the same
         self.embedding = Embedding(schema, vocabulary_sizes)
         self.units = nn.ModuleList(  # in the histories' order; empty in the base model
             ActivationUnit(schema.key_width(h), semantics.units[h]) for h in schema.histories if semantics.units
@@ -41,9 +42,14 @@ class DIN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.tower = FullyConnected(schema.tower_width(), semantics.tower, batch_norm)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and the columns of requests have to be."""
+        return self.tower.first.weight.device
+
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
-        owner = torch.repeat_interleave(requests.lengths("candidate")).to(self.tower.first.weight.device)  # [N]
+        owner = torch.repeat_interleave(requests.lengths("candidate")).to(self.device)  # [N]
         candidate = self.embedding(requests, "candidate")
         parts = [e[owner] for e in self.embedding(requests, "user").values()]
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
@@ -62,9 +68,14 @@ class DIN(nn.Module):
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
         """The i-th activation unit over keys [K, D] of all requests, for queries [N, D]: [N, D]."""
-        name = list(self.schema.histories)[i]
+        name, unit = list(self.schema.histories)[i], self.units[i]
+        assert isinstance(unit, ActivationUnit)
+        if self.fused and not (self.training and unit.spec.activation == "dice"):
+            from din_infer.training.fused import fused_interest
+
+            return fused_interest(unit, keys, requests.offsets[name], queries, requests.offsets["candidate"])
         padded, valid = _padded(keys, requests.lengths(name).to(keys.device))
-        interest: Tensor = self.units[i](padded[owner], valid[owner], queries)
+        interest: Tensor = unit(padded[owner], valid[owner], queries)
         return interest
 
     def _query(self, history: str, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:

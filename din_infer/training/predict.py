@@ -31,9 +31,10 @@ def predict_requests(model: DIN, requests: Requests) -> npt.NDArray[np.float32]:
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        parts = [torch.sigmoid(model(requests.select(chunk))) for chunk in _chunks(requests.lengths("candidate"))]
+        runs = (requests.select(chunk).to(model.device) for chunk in _chunks(requests.lengths("candidate")))
+        parts = [torch.sigmoid(model(run)) for run in runs]
     model.train(was_training)
-    return np.concatenate([p.numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
+    return np.concatenate([p.cpu().numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
 def _chunks(candidates: Tensor) -> Iterator[Tensor]:
