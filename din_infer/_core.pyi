@@ -39,6 +39,25 @@ class Model:
     def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> _Float32:
         """A weight per candidate and behaviour: request after request, candidate after candidate."""
 
+class ModelFile:
+    """A model file after all checks, for what computes in Python."""
+
+    @staticmethod
+    def from_file(path: str) -> ModelFile: ...
+    @staticmethod
+    def from_bytes(data: bytes, folder: str) -> ModelFile: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def vocabulary_bytes(self) -> int:
+        """Bytes of main memory that the look-up of ids takes."""
+
+    def parameters(self) -> dict[str, _Float32]:
+        """Views into the file, read-only, by their names in it."""
+
+    def rows(self, table: str, ids: Any) -> _Int64:
+        """Table rows of an encoded column's first entry, int64 [n] or (UTF-8 bytes, offsets [n + 1])."""
+
 class ActivationUnitRunner:
     def __init__(
         self,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from din_infer import _core, tables
 from din_infer.arrays import Int64Array, describe
 from din_infer.batch import encode, one_request
 from din_infer.errors import InputError, ModelFileError, SchemaError
+from din_infer.extras import require
 from din_infer.jagged import Jagged
 from din_infer.metadata import read_object
 from din_infer.schema import Schema
@@ -22,9 +23,33 @@ from din_infer.semantics import Semantics
 from din_infer.threads import resolve_threads
 from din_infer.topk import top_k
 
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
 FOLDS = ("candidate", "auto")
 PLANS = ("auto", "request")
+
+
+class Core(Protocol):
+    """What computes: `_core.Model` on the CPU, `din_infer.cuda.Core` on a GPU."""
+
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def unknown_ids(self) -> dict[str, int]: ...
+    def score(
+        self,
+        columns: dict[str, tuple[Any, ...]],
+        requests: int,
+        catalogue: bool,
+        threads: int,
+        auto_fold: bool,
+        auto_plan: bool,
+    ) -> npt.NDArray[np.float32]: ...
+    def explain_plan(
+        self, columns: dict[str, tuple[Any, ...]], requests: int, catalogue: bool, threads: int, auto_fold: bool
+    ) -> dict[str, int]: ...
+    def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> npt.NDArray[np.float32]: ...
 
 
 class PlanReport(NamedTuple):
@@ -66,7 +91,8 @@ def load(
 
     - `source`: a path, or the file's bytes; `folder`: where the external data of bytes lies;
     - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
-    - `device`: `cpu`;
+    - `device`: `cpu`, or `cuda`: PyTorch's current CUDA device, with the activation unit in Triton (extra `cuda`).
+      Scores are within 1e-5 of the CPU's; the promises of equal bits, plans and `explain` are the CPU's alone;
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
       same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
       behaviours, and promises scores within 1e-6 of those.
@@ -74,15 +100,18 @@ def load(
     The file's bytes are compared with their checksum. External data is mapped and not read: its place and size are all
     that is checked, and `din-infer validate` compares its checksums.
 
-    Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood.
+    Raises ModelFileError for a file that is missing, damaged, of another version or no DIN that is understood; for
+    `cuda`, InputError where there is no such device and MissingExtraError where torch or triton is not installed.
     """
     if device not in DEVICES:
         raise InputError(f"device: expected {' | '.join(DEVICES)}, got {device!r}")
     if fold not in FOLDS:
         raise InputError(f"fold: expected {' | '.join(FOLDS)}, got {fold!r}")
     threads = resolve_threads(threads)
+    engine, backend = _engine(device)
     if isinstance(source, bytes | bytearray | memoryview):
-        return Model(_core.Model.from_bytes(bytes(source), "" if folder is None else os.fspath(folder)), threads, fold)
+        core = engine.from_bytes(bytes(source), "" if folder is None else os.fspath(folder))
+        return Model(core, threads, fold, backend)
     if folder is not None:
         raise InputError(f"folder: expected None with a path, which says where external data lies, got {folder!r}")
     if not isinstance(source, str | os.PathLike):
@@ -90,28 +119,43 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
-    core = _core.Model.from_file(os.fspath(path))
+    core = engine.from_file(os.fspath(path))
     try:
-        return Model(core, threads, fold)
+        return Model(core, threads, fold, backend)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
+
+
+def _engine(device: str) -> tuple[Any, str]:
+    """The type of Core for a device, and what `Model.backend` says of it."""
+    if device == "cpu":
+        return _core.Model, f"native:{_core.target()}"
+    require("torch", "cuda")
+    require("triton", "cuda")
+    cuda = require("din_infer.cuda", "cuda")
+    return cuda.Core, cuda.backend()
+
+
+def description(metadata: Mapping[str, str]) -> tuple[Schema, Semantics, dict[str, Any]]:
+    """Schema, semantics and training facts of a model file. Raises ModelFileError for what cannot be read."""
+    try:
+        schema = Schema.from_dict(read_object(metadata, "schema"))
+        semantics = Semantics.from_dict(read_object(metadata, "semantics"))
+        semantics.check(schema)
+    except SchemaError as error:
+        raise ModelFileError(f"expected a din_infer model file, got {error}") from None
+    return schema, semantics, read_object({"din_infer.training": "{}", **metadata}, "training")
 
 
 class Model:
     """A loaded model; `load` makes one. It never changes, and any number of threads may score with it at once."""
 
-    def __init__(self, core: _core.Model, threads: int, fold: str) -> None:
+    def __init__(self, core: Core, threads: int, fold: str, backend: str) -> None:
         self._core = core
+        self._backend = backend
         self._threads = threads
         self._auto_fold = fold == "auto"
-        metadata = core.metadata
-        try:
-            self._schema = Schema.from_dict(read_object(metadata, "schema"))
-            self._semantics = Semantics.from_dict(read_object(metadata, "semantics"))
-            self._semantics.check(self._schema)
-        except SchemaError as error:
-            raise ModelFileError(f"expected a din_infer model file, got {error}") from None
-        self._training = read_object({"din_infer.training": "{}", **metadata}, "training")
+        self._schema, self._semantics, self._training = description(core.metadata)
 
     def score(
         self, columns: Mapping[str, Any], plan: str = "auto", *, catalogue: Mapping[str, Any] | None = None
@@ -231,7 +275,10 @@ class Model:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of main memory that the model's parameters and vocabularies take, memory-mapped ones included."""
+        """Bytes of main memory that the model's parameters and vocabularies take, memory-mapped ones included.
+
+        On a GPU, of its memory for the parameters, and of main memory for the look-up of ids.
+        """
         return self._core.memory_bytes
 
     @property
@@ -241,8 +288,8 @@ class Model:
 
     @property
     def backend(self) -> str:
-        """What computes, as `native:<instruction set>`."""
-        return f"native:{_core.target()}"
+        """What computes, as `native:<instruction set>` or `triton:sm_<compute capability>`."""
+        return self._backend
 
     def __repr__(self) -> str:
         histories = ", ".join(self._schema.histories) or "no history"

@@ -292,7 +292,7 @@ def test_loads_from_bytes_and_any_kind_of_path(model_path, random_columns):
         (os.curdir, {}, ModelFileError, "expected a model file, got a folder"),
         (b"", {}, ModelFileError, "expected"),
         (b"no protobuf at all", {}, ModelFileError, "expected an ONNX file, got none"),
-        ("model.onnx", {"device": "cuda"}, InputError, "device: expected cpu, got 'cuda'"),
+        ("model.onnx", {"device": "gpu"}, InputError, "device: expected cpu . cuda, got 'gpu'"),
         ("model.onnx", {"fold": "history"}, InputError, "fold: expected candidate . auto, got 'history'"),
         ("model.onnx", {"threads": 0}, InputError, "threads: expected an integer from 1 to 1024 or None, got 0"),
         (

@@ -55,7 +55,6 @@ GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows
   return embedding;
 }
 
-// What no training gives and what would make every score NaN. Tables may hold NaN: it stays in the scores of its row.
 void CheckValues(const std::string& name, const Parameter& parameter) {
   if (name.rfind("table.", 0) == 0) return;
   const auto ends = [&](const std::string& end) {
@@ -102,9 +101,13 @@ std::unique_ptr<FoldCache> MakeFoldCache(const ActivationUnit& unit) {
 
 }  // namespace
 
+void CheckParameters(const ModelFile& file) {
+  for (const auto& [name, parameter] : file.parameters) CheckValues(name, parameter);
+}
+
 Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown(file.schema.FeatureCount()) {
   const Schema& schema = file.schema;
-  for (const auto& [name, parameter] : file.parameters) CheckValues(name, parameter);
+  CheckParameters(file);
   for (size_t t = 0; t < schema.tables.size(); ++t) rows.emplace_back(schema.tables[t], file.vocabularies[t]);
   user = EmbedGroup(file, rows, schema.user);
   context = EmbedGroup(file, rows, schema.context);

@@ -32,6 +32,10 @@ struct HistoryPart {
   }
 };
 
+// Throws ModelFileError for numbers that no training gives and that would make every score NaN. Tables may hold NaN: it
+// stays in the scores of its row.
+void CheckParameters(const ModelFile& file);
+
 struct Model::Parts {
   explicit Parts(ModelFile model_file);
   Parts(const Parts&) = delete;

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, module) {
   din_infer::RegisterErrors(module);
   din_infer::RegisterKernels(module);
   din_infer::RegisterModel(module);
+  din_infer::RegisterParameters(module);
   din_infer::RegisterGraph(module);
   din_infer::RegisterPeak(module);
 }

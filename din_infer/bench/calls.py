@@ -56,9 +56,8 @@ def unit_call(case: KernelCase, threads: int, rounds: int) -> Call:
 def score_one_call(path: Path, request: Columns, threads: int, rounds: int) -> Call:
     """`Model.score_one` for a request's first candidate and the first behaviour of each of its histories."""
     core = _core.Model.from_file(str(path))
-    model = din_infer.Model(
-        core, threads, fold="candidate"
-    )  # the same memory: where weights lie shows in times as short as these
+    # The same memory: where weights lie shows in times as short as these.
+    model = din_infer.Model(core, threads, "candidate", f"native:{_core.target()}")
     smallest = {
         name: _first_of_each(column) if name.partition(".")[0] not in ("user", "context") else column
         for name, column in request.items()

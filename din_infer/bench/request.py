@@ -160,7 +160,7 @@ def _torch(checkpoint: Checkpoint, requests: Sequence[Columns], threads: int) ->
     """The reference model. Its ids are looked up beforehand, which the other competitors do within their time."""
     torch = require("torch", extra="train")
     from din_infer.training.predict import predict_requests
-    from din_infer.training.requests import prepare
+    from din_infer.training.prepare import prepare
 
     prepared = [prepare(checkpoint.schema, checkpoint.vocabularies, request) for request in requests]
 

@@ -57,6 +57,7 @@ def train(
         float | None, typer.Option("--lambda", help="Strength of --regularisation. [default: 1; l2: 0.0001]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and order of requests. [default: 0]")] = None,
+    device: Annotated[str, typer.Option(help="cpu | cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch. [default: PyTorch's own]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
@@ -71,6 +72,8 @@ def train(
         din-infer train data/ --out run/
 
         din-infer train data/ --out base/ --model base --pooling mean
+
+        din-infer train data/ --out run/ --device cuda --activation prelu
 
         din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
     """
@@ -108,7 +111,7 @@ def train(
     config = TrainConfig.from_options(options)
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = Trainer(data, config)
+    trainer = Trainer(data, config, device)
     out.mkdir(parents=True, exist_ok=True)
     with _progress_bar(trainer.candidates) as progress:
         checkpoint, metrics, _ = trainer.run(progress, out / "training.pt", resume)

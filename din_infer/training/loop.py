@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from din_infer.data.requests import facts_of, groups_of, labels_of, read_requests, read_schema
-from din_infer.errors import DataError, TrainingError
+from din_infer.errors import DataError, InputError, TrainingError
+from din_infer.extras import require
 from din_infer.schema import Schema
 from din_infer.tables import columns_of
 from din_infer.training.checkpoint import Checkpoint
@@ -25,9 +26,10 @@ from din_infer.training.embedding import dense_columns
 from din_infer.training.metrics import evaluate
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer
-from din_infer.training.predict import chunk_requests, predict_requests
+from din_infer.training.predict import predict_requests
+from din_infer.training.prepare import prepare
 from din_infer.training.regularisation import MiniBatchAware, samples_per_row
-from din_infer.training.requests import Requests, prepare, take_ranges
+from din_infer.training.requests import Requests, chunk_requests, take_ranges
 from din_infer.training.state import TrainingState
 from din_infer.training.vocabulary import Vocabulary, build_vocabularies
 
@@ -81,14 +83,18 @@ class Trained(NamedTuple):
 
 
 class Trainer:
-    """Trains one model on a folder of requests, or on one that is read already.
+    """Trains one model on a folder of requests, or on one that is read already, on the device `cpu` or `cuda`.
 
-    The same data, config and number of threads give the same model. Raises DataError, SchemaError and InputError for
-    what the folder lacks or gets wrong, TrainingError where the loss is no longer finite.
+    On the CPU, the same data, config and number of threads give the same model; on a GPU sums run in an order that
+    changes. There activation units are the Triton kernels, but for Dice, whose statistics of a mini-batch they do not
+    compute: with it PyTorch trains, and the kernels evaluate. Raises DataError, SchemaError and InputError for what
+    the folder lacks or gets wrong, TrainingError where the loss is no longer finite; for `cuda`, InputError without
+    such a device, MissingExtraError without triton.
     """
 
-    def __init__(self, data: Path | TrainingData, config: TrainConfig) -> None:
+    def __init__(self, data: Path | TrainingData, config: TrainConfig, device: str = "cpu") -> None:
         self.config = config
+        self.device_name, self.device = device, _device(device)
         self.data = TrainingData.read(data) if isinstance(data, Path) else data
         self.schema, self.vocabularies, self.splits = self.data.schema, self.data.vocabularies, self.data.splits
         self.semantics = config.semantics(self.schema)
@@ -111,6 +117,7 @@ class Trainer:
             sizes = {name: len(v) for name, v in self.vocabularies.items()}
             model = DIN(self.schema, self.semantics, sizes, self.config.dropout, self.config.batch_norm)
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
+            model.to(self.device).fused = self.device_name == "cuda"
             state = TrainingState(model, self._optimizer(model), self._identity())
             if resume and state_file is not None and state_file.is_file():
                 state.load(state_file)
@@ -122,13 +129,14 @@ class Trainer:
         facts = {**self._identity(), "epochs": state.epochs, "best_epoch": state.best_epoch, "metrics": metrics}
         if state_file is not None:
             state_file.unlink(missing_ok=True)
+        model.to("cpu").fused = False
         checkpoint = Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts)
         return Trained(checkpoint, metrics, probabilities)
 
     def _identity(self) -> dict[str, Any]:
         """What two trainings have in common if they end with the same weights; JSON."""
         data = {name: dict(split.facts) for name, split in self.splits.items()}
-        return {"data": data, "config": self.config.model_dump(mode="json")}
+        return {"data": data, "config": self.config.model_dump(mode="json"), "device": self.device_name}
 
     def _optimizer(self, model: DIN) -> Optimizer:
         penalty = None
@@ -143,7 +151,8 @@ class Trainer:
             done, losses = len(state.epochs) * len(split.labels), []
             state.model.train()
             for batch, labels in self._batches(split):
-                loss = functional.binary_cross_entropy_with_logits(state.model(batch), labels)
+                logits = state.model(batch.to(self.device))
+                loss = functional.binary_cross_entropy_with_logits(logits, labels.to(self.device))
                 state.optimizer.step(loss, done)
                 done += len(labels)
                 losses.append(float(loss.detach()))
@@ -171,6 +180,16 @@ class Trainer:
     def _metrics(self, split: Split, probabilities: npt.NDArray[np.float32]) -> dict[str, float | None]:
         weight = negative_weight(self.splits["train"].facts, split.facts)
         return evaluate(split.labels.numpy(), probabilities, split.groups, weight)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise InputError(f"device: expected cpu | cuda, got {name!r}")
+    require("triton", "cuda")
+    device: torch.device = require("din_infer.cuda", "cuda").device()
+    return device
 
 
 def read_split(schema: Schema, vocabularies: Mapping[str, Vocabulary], table: pa.Table) -> Split:

@@ -34,6 +34,7 @@ class DIN(nn.Module):
     ) -> None:
         super().__init__()
         self.schema, self.semantics, self.batch_norm = schema, semantics, batch_norm
+        self.fused = False  # whether activation units are the Triton kernels, wherever those compute the same
         self.embedding = Embedding(schema, vocabulary_sizes)
         self.units = nn.ModuleList(  # in the histories' order; empty in the base model
             ActivationUnit(schema.key_width(h), semantics.units[h]) for h in schema.histories if semantics.units
@@ -41,9 +42,14 @@ class DIN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.tower = FullyConnected(schema.tower_width(), semantics.tower, batch_norm)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and the columns of requests have to be."""
+        return self.tower.first.weight.device
+
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
-        owner = torch.repeat_interleave(torch.arange(requests.count), requests.lengths("candidate"))  # [N]
+        owner = torch.repeat_interleave(requests.lengths("candidate")).to(self.device)  # [N]
         candidate = self.embedding(requests, "candidate")
         parts = [e[owner] for e in self.embedding(requests, "user").values()]
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
@@ -56,11 +62,20 @@ class DIN(nn.Module):
         """The i-th history pooled for each candidate: [N, D]."""
         name = list(self.schema.histories)[i]
         keys = torch.cat(list(self.embedding(requests, name).values()), dim=1)  # [K, D]
-        lengths = requests.lengths(name)
         if not self.units:
-            return _pooled(keys, lengths, self.semantics.pooling)[owner]
-        padded, valid = _padded(keys, lengths)
-        interest: Tensor = self.units[i](padded[owner], valid[owner], self._query(name, candidate, owner))
+            return _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)[owner]
+        return self._attend(i, keys, self._query(name, candidate, owner), requests, owner)
+
+    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
+        """The i-th activation unit over keys [K, D] of all requests, for queries [N, D]: [N, D]."""
+        name, unit = list(self.schema.histories)[i], self.units[i]
+        assert isinstance(unit, ActivationUnit)
+        if self.fused and not (self.training and unit.spec.activation == "dice"):
+            from din_infer.training.fused import fused_interest
+
+            return fused_interest(unit, keys, requests.offsets[name], queries, requests.offsets["candidate"])
+        padded, valid = _padded(keys, requests.lengths(name).to(keys.device))
+        interest: Tensor = unit(padded[owner], valid[owner], queries)
         return interest
 
     def _query(self, history: str, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
@@ -85,7 +100,7 @@ class DIN(nn.Module):
 def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Keys [K, D] of B requests as [B, T, D], zeros behind each history's end, and which of them are valid [B, T]."""
     longest = int(lengths.max()) if len(lengths) else 0
-    valid = torch.arange(longest) < lengths.unsqueeze(1)
+    valid = torch.arange(longest, device=keys.device) < lengths.unsqueeze(1)
     places = valid.flatten().nonzero().squeeze(1)
     padded = keys.new_zeros(valid.numel(), keys.shape[1]).index_copy(0, places, keys)
     return padded.view(*valid.shape, keys.shape[1]), valid
@@ -93,6 +108,6 @@ def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pooled(keys: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Keys [K, D] summed or averaged over each of B requests: [B, D], zeros for an empty history."""
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    owner = torch.repeat_interleave(lengths)
     sums = keys.new_zeros(len(lengths), keys.shape[1]).index_add(0, owner, keys)
     return sums / lengths.clamp(min=1).unsqueeze(1) if pooling == "mean" else sums

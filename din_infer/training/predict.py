@@ -12,7 +12,8 @@ from torch import Tensor
 
 from din_infer.training.checkpoint import Checkpoint
 from din_infer.training.model import DIN
-from din_infer.training.requests import Requests, prepare
+from din_infer.training.prepare import prepare
+from din_infer.training.requests import Requests, chunk_requests
 
 CANDIDATES_PER_CHUNK = 512  # 512 x 50 pairs x 36 units x 4 bytes = 3.7 MB a tensor, which stays in cache
 
@@ -30,21 +31,12 @@ def predict_requests(model: DIN, requests: Requests) -> npt.NDArray[np.float32]:
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        parts = [torch.sigmoid(model(requests.select(chunk))) for chunk in _chunks(requests.lengths("candidate"))]
+        runs = (requests.select(chunk).to(model.device) for chunk in _chunks(requests.lengths("candidate")))
+        parts = [torch.sigmoid(model(run)) for run in runs]
     model.train(was_training)
-    return np.concatenate([p.numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
+    return np.concatenate([p.cpu().numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
 def _chunks(candidates: Tensor) -> Iterator[Tensor]:
     """Runs of whole requests of at most CANDIDATES_PER_CHUNK candidates, or of one request that has more."""
     yield from chunk_requests(torch.arange(len(candidates)), candidates, CANDIDATES_PER_CHUNK)
-
-
-def chunk_requests(order: Tensor, candidates: Tensor, most: int) -> Iterator[Tensor]:
-    """Cuts `order`, numbers of requests that have candidates[r] each, into runs of at most `most` candidates."""
-    ends = candidates[order].cumsum(0)
-    start, done = 0, 0
-    while start < len(order):
-        stop = max(int(torch.searchsorted(ends, done + most, right=True)), start + 1)
-        yield order[start:stop]
-        start, done = stop, int(ends[stop - 1])

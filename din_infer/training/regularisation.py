@@ -57,7 +57,8 @@ class MiniBatchAware:
     """
 
     def __init__(self, embedding: Embedding, counts: Mapping[str, Tensor], strength: float) -> None:
-        self.parts = [(embedding.tables[i], counts[name]) for name, i in embedding.table_index.items()]
+        tables = {name: embedding.tables[i] for name, i in embedding.table_index.items()}
+        self.parts = [(table, counts[name].to(table.device)) for name, table in tables.items()]
         self.strength = strength
 
     @torch.no_grad()

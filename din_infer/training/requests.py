@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from din_infer.batch import encode
+from din_infer.batch import Encoded
 from din_infer.schema import History, Schema
-from din_infer.training.vocabulary import Vocabulary, rows_of
+
+RowsOf = Callable[[str, Any], Any]  # a table's rows, int64 [n], of an encoded column's first entry
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,16 @@ class Values:
         inner, offsets = take_ranges(self.offsets, positions)
         return Values(self.values[inner], offsets)
 
+    def to(self, device: torch.device) -> Values:
+        return Values(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
+
 
 @dataclass(frozen=True)
 class Requests:
-    """`count` requests. `offsets["candidate"]` and `offsets[<history>]` [count + 1] cut their columns into requests."""
+    """`count` requests. `offsets["candidate"]` and `offsets[<history>]` [count + 1] cut their columns into requests.
+
+    Columns may be on any device, to be read there; `offsets` stay in main memory, where work is planned.
+    """
 
     count: int
     offsets: Mapping[str, Tensor]
@@ -44,6 +51,10 @@ class Requests:
             for name, values in self.columns.items()
         }
         return Requests(len(requests), {group: offsets for group, (_, offsets) in taken.items()}, columns)
+
+    def to(self, device: torch.device) -> Requests:
+        """The same with its columns on `device`."""
+        return Requests(self.count, self.offsets, {name: values.to(device) for name, values in self.columns.items()})
 
     def lengths(self, group: str) -> Tensor:
         """Number of candidates, or of a history's behaviours, of each request: int64 [count]."""
@@ -60,22 +71,27 @@ def take_ranges(offsets: Tensor, ranges: Tensor) -> tuple[Tensor, Tensor]:
     return torch.arange(total) + shift, new
 
 
-def prepare(schema: Schema, vocabularies: Mapping[str, Vocabulary], columns: Mapping[str, Any]) -> Requests:
-    """Looks raw ids up and cuts histories to `max_length`.
+def chunk_requests(order: Tensor, sizes: Tensor, most: int) -> Iterator[Tensor]:
+    """Cuts `order`, numbers of requests of sizes[r], into runs of at most `most` in sum, or of one request."""
+    ends = sizes[order].cumsum(0)
+    start, done = 0, 0
+    while start < len(order):
+        stop = max(int(torch.searchsorted(ends, done + most, right=True)), start + 1)
+        yield order[start:stop]
+        start, done = stop, int(ends[stop - 1])
 
-    `columns` is what `din_infer.batch.encode` takes, that of `Model.score`. Raises InputError where they do not fit.
-    """
-    encoded, count = encode(schema, columns)
+
+def requests_of(schema: Schema, encoded: Mapping[str, Encoded], count: int, rows_of: RowsOf) -> Requests:
+    """What `din_infer.batch.encode` gives, with raw ids looked up and histories cut to `max_length`."""
     offsets: dict[str, Tensor] = {}
     ready: dict[str, Values] = {}
     for column in schema.columns():
         values, *levels = encoded[column.name]
-        inner = torch.from_numpy(levels.pop()) if column.spec.many else None
+        inner = torch.tensor(levels.pop()) if column.spec.many else None
         table = column.spec.table
-        rows = values if table is None else rows_of(schema.tables[table], vocabularies.get(table), (values,))
-        ready[column.name] = Values(torch.tensor(rows), inner)
+        ready[column.name] = Values(torch.tensor(values if table is None else rows_of(table, values)), inner)
         if levels:
-            offsets[column.group] = torch.from_numpy(levels[0])
+            offsets[column.group] = torch.tensor(levels[0])  # a copy: the user's array may be read-only
     for name, history in schema.histories.items():
         if history.max_length is not None:
             kept, offsets[name] = _kept_behaviours(offsets[name], history, history.max_length)

@@ -51,6 +51,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": torch.get_rng_state(),
+            "device_generator": torch.cuda.get_rng_state() if self.model.device.type == "cuda" else None,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
@@ -75,6 +76,8 @@ class TrainingState:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             torch.set_rng_state(content["generator"])
+            if content["device_generator"] is not None:
+                torch.cuda.set_rng_state(content["device_generator"])
             self.epochs, self.best_epoch = content["epochs"], content["best_epoch"]
             self.best_weights = content["best_weights"]
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:

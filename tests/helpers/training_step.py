@@ -19,8 +19,8 @@ from din_infer.training.activation_unit import ActivationUnit, naive_user_intere
 from din_infer.training.config import TrainConfig
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer
+from din_infer.training.prepare import prepare
 from din_infer.training.regularisation import MiniBatchAware
-from din_infer.training.requests import prepare
 
 STEPS = 12
 

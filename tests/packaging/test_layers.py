@@ -20,7 +20,7 @@ LEVELS = (
     {"_core"},
     {"kernels"},
     {"model", "cmake", "explanation", "explanation_figure"},
-    {"data", "training", "export", "bulk"},
+    {"data", "training", "export", "bulk", "cuda"},
     {"bench", "experiment"},
     {"commands", "cli"},
 )

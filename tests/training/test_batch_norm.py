@@ -24,7 +24,7 @@ from din_infer.training.layers import FullyConnected
 from din_infer.training.loop import Trainer
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict, predict_requests
-from din_infer.training.requests import prepare
+from din_infer.training.prepare import prepare
 from din_infer.training.vocabulary import build_vocabularies
 
 from .conftest import random_columns

@@ -16,7 +16,7 @@ from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
 from din_infer.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict, predict_requests
-from din_infer.training.requests import prepare
+from din_infer.training.prepare import prepare
 from din_infer.training.vocabulary import build_vocabularies
 
 Floats = npt.NDArray[np.float64]

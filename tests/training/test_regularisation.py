@@ -15,8 +15,9 @@ from din_infer.semantics import Layers, Semantics
 from din_infer.training.config import TrainConfig
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer, clip_gradients
+from din_infer.training.prepare import prepare
 from din_infer.training.regularisation import MiniBatchAware, samples_per_row
-from din_infer.training.requests import Requests, prepare
+from din_infer.training.requests import Requests
 from din_infer.training.vocabulary import build_vocabularies
 
 STRENGTH = 0.7

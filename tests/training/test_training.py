@@ -20,7 +20,8 @@ from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Trainer
 from din_infer.training.metrics import evaluate, gauc
-from din_infer.training.predict import chunk_requests, predict
+from din_infer.training.predict import predict
+from din_infer.training.requests import chunk_requests
 
 SCHEMA = {
     "version": 1,
@@ -211,3 +212,12 @@ def test_options_are_checked() -> None:
     for options, message in wrong:
         with pytest.raises(SchemaError, match=message):
             TrainConfig.from_options(options)
+
+
+def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
+    pytest.importorskip("triton")
+    with pytest.raises(InputError, match=r"device: expected cpu \| cuda, got 'gpu'"):
+        Trainer(folder, TrainConfig(**SMALL), "gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device cuda: expected a CUDA device, got none that PyTorch can use"):
+            Trainer(folder, TrainConfig(**SMALL), "cuda")

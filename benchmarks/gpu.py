@@ -1,0 +1,386 @@
+"""Activation unit and whole requests on a CUDA device: accuracy first, then times and percent of the roofline.
+
+Usage: gpu.py --out report/ [--tiny]. Under TRITON_INTERPRET=1, with --tiny, this rehearses on tensors in main memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import din_infer
+from din_infer import cuda
+from din_infer.bench import request
+from din_infer.bench.kernel import GRID, KernelCase, random_params
+from din_infer.bench.machine import machine_facts
+from din_infer.bench.peers import torch_eager, unit_graphs
+from din_infer.bench.timing import Competitor, DifferentOutputsError, measure
+from din_infer.kernels import ActivationUnitParams, activation_unit
+from din_infer.kernels.activation.triton_backend import interest
+from din_infer.kernels.activation.triton_config import padded
+from din_infer.kernels.activation.triton_pack import UnitTensors, pack
+from din_infer.training.predict import predict_requests
+from din_infer.training.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+from unit_accuracy import worst_error  # noqa: E402
+
+# How products are computed: the keys' dtype, torch's precision for float32, half the spacing of its numbers at 1, and
+# whether the accuracy is promised (kernels/activation/README.md) or only reported.
+PRECISIONS: dict[str, tuple[torch.dtype, str, float, bool]] = {
+    "tf32x3": (torch.float32, "highest", 2.0**-24, True),
+    "tf32": (torch.float32, "high", 2.0**-11, False),
+    "float16": (torch.float16, "highest", 2.0**-11, True),
+    "bfloat16": (torch.bfloat16, "highest", 2.0**-8, False),
+}
+# By data sheet: TFLOP/s without sparsity of TF32 and of 16-bit products, GB/s of memory.
+PEAKS = {"A100": (156, 312, 1555), "H100": (495, 989, 3350), "H200": (495, 989, 4800)}
+TINY = (KernelCase(3, 40, 8, (6, 4)),)
+Run = Callable[[], Any]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal, whose times say nothing")
+    options = parser.parse_args(arguments)
+    device = cuda.device()
+    report: dict[str, Any] = {"machine": machine_facts(), "device": device_name(device), "backend": cuda.backend()}
+    report["accuracy"] = list(accuracy(options.tiny))
+    failed = [row for row in report["accuracy"] if not row["within"]]
+    if not failed:
+        report["kernel"] = [row for case in (TINY if options.tiny else GRID) for row in kernel(case, device)]
+        report["requests"] = requests(device, options.tiny)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (options.out / "report.md").write_text(as_text(report), encoding="utf-8")
+    print(as_text(report))
+    if failed:
+        print(
+            f"{len(failed)} of {len(report['accuracy'])} checks of accuracy failed; nothing was timed", file=sys.stderr
+        )
+    return 1 if failed else 0
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "Triton's interpreter"
+
+
+# The accuracy suite.
+
+
+def accuracy(tiny: bool) -> Iterator[dict[str, Any]]:
+    """Every kind of unit in every precision against float64, and the golden files' scores."""
+    for precision, dim in itertools.product(PRECISIONS, (8,) if tiny else (36, 64, 100, 128)):
+        if cuda.device().type == "cpu" and precision == "bfloat16":
+            continue  # the interpreter computes its products wrongly
+        worst = max(unit_error(params, precision, 40 if tiny else 1100) for params in every_unit(dim, tiny))
+        yield row_of(f"unit, {precision}, D = {dim}", worst, 1.0, promised=PRECISIONS[precision][3])
+    for dim in (8,) if tiny else (36, 64, 128):
+        yield row_of(f"gradients, tf32x3, D = {dim}", gradient_error(dim, 40 if tiny else 700), 1e-4, promised=True)
+    for path in sorted((ROOT / "tests" / "golden").glob("*.onnx")):
+        golden = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        scores = din_infer.load(path, device="cuda").score(golden["columns"])
+        error = float(np.abs(scores - np.array(golden["scores"])).max())
+        yield row_of(f"scores, {path.stem}", error, request.TOLERANCE, promised=True)
+
+
+def row_of(case: str, error: float, bound: float, promised: bool) -> dict[str, Any]:
+    return {
+        "case": case,
+        "error": error,
+        "bound": bound,
+        "promised": promised,
+        "within": error <= bound or not promised,
+    }
+
+
+def every_unit(dim: int, tiny: bool) -> Iterator[ActivationUnitParams]:
+    rng = np.random.default_rng(dim)
+    for activation, interaction in itertools.product(("sigmoid", "tanh", "dice"), ("outer", "hadamard")):
+        plain = random_params(KernelCase(1, 1, dim, (6, 4) if tiny else (80, 40)), interaction, rng)
+        layers = [
+            {"alpha": rng.normal(size=n), "mean": rng.normal(size=n), "var": rng.gamma(1.0, size=n)}
+            for n in (len(w) for w in plain.weights[:-1])
+        ]
+        dice = [{**{k: v.astype(np.float32) for k, v in layer.items()}, "eps": 1e-8} for layer in layers]
+        for normalize in ("none", "softmax"):
+            given = dice if activation == "dice" else ()
+            yield dataclasses.replace(plain, activation=activation, activation_params=given, normalize=normalize)
+
+
+def unit_error(params: ActivationUnitParams, precision: str, behaviours: int) -> float:
+    """The largest error over its bound, as the tests have it."""
+    dtype, products, unit, _ = PRECISIONS[precision]
+    rng = np.random.default_rng(behaviours)
+    keys, queries = (
+        torch.tensor(rng.standard_normal((n, params.dim), np.float32), device=cuda.device()).to(dtype)
+        for n in (behaviours, 3)
+    )
+    with matmul_precision(products):
+        out = activation_unit(keys, [0, len(keys)], queries, [0, len(queries)], params, backend="triton")
+    return worst_error(out.cpu().numpy(), keys.float().cpu().numpy(), queries.float().cpu().numpy(), params, unit=unit)
+
+
+def gradient_error(dim: int, behaviours: int) -> float:
+    """The largest error of a gradient of keys, queries, W_1 or W_2 over the largest number in it, against float64."""
+    rng = np.random.default_rng(dim)
+    params = random_params(KernelCase(1, 1, dim, (6, 4) if dim == 8 else (80, 40)), "outer", rng)
+    arrays = [rng.standard_normal((n, dim), np.float32) for n in (behaviours, 3)]
+    dout = rng.standard_normal((3, dim), np.float32)
+    found = []
+    for device, dtype in ((cuda.device(), torch.float32), (torch.device("cpu"), torch.float64)):
+        unit = UnitTensors.of(params, device)
+        inputs = [torch.tensor(a, device=device, dtype=dtype) for a in arrays]
+        weights, biases = ([t.to(dtype) for t in some] for some in (unit.weights, unit.biases))
+        leaves = [t.requires_grad_() for t in (*inputs, *weights[:2])]
+        unit = dataclasses.replace(unit, weights=weights, biases=biases)
+        if dtype == torch.float32:
+            offsets = [torch.tensor([0, len(a)]) for a in arrays]
+            out = interest(pack(unit, dtype), inputs[0], offsets[0], inputs[1], offsets[1])
+        else:
+            out = naive(unit, *inputs)
+        found.append(torch.autograd.grad(out, leaves, torch.tensor(dout, device=device, dtype=dtype)))
+    pairs = zip(*found, strict=True)
+    return max(float((got.cpu() - expected).abs().max() / expected.abs().max()) for got, expected in pairs)
+
+
+def naive(unit: UnitTensors, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """The unit, `outer` with sigmoid, written out pair by pair."""
+    k, q = (t.expand(len(queries), len(keys), -1) for t in (keys, queries.unsqueeze(1)))
+    h = torch.cat([k, q, (k.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)], dim=-1)
+    for weights, biases in zip(unit.weights[:-1], unit.biases[:-1], strict=True):
+        h = torch.sigmoid(h @ weights.T + biases)
+    return (h @ unit.weights[-1].T + unit.biases[-1]).squeeze(-1) @ keys
+
+
+class matmul_precision:  # noqa: N801
+    """`torch.set_float32_matmul_precision` for as long as the block runs."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+    def __enter__(self) -> None:
+        self.before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.precision)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_float32_matmul_precision(self.before)
+
+
+# The activation unit alone: everything on the device beforehand, and left there.
+
+
+def kernel(case: KernelCase, device: torch.device) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    params = random_params(case, "outer", rng)
+    keys, queries = (rng.standard_normal((n, case.dim), np.float32) for n in (case.behaviours, case.candidates))
+    k, q = torch.tensor(keys, device=device), torch.tensor(queries, device=device)
+    runs: dict[str, tuple[str, Run]] = {}
+    for precision, (dtype, products, *_) in PRECISIONS.items():
+        if device.type == "cuda" or precision != "bfloat16":
+            runs[f"din_infer, {precision}"] = products, triton_run(params, k.to(dtype), q.to(dtype))
+    formula = folded(params, device)
+    runs["PyTorch eager, folded"] = "highest", lambda: formula(k, q)
+    torch.compiler.reset()
+    compiled = torch.compile(formula, dynamic=False, fullgraph=True)
+    runs["torch.compile, folded"] = "highest", lambda: compiled(k, q)
+    if ort := onnx_runtime_run(params, keys, queries, device):
+        runs["ONNX Runtime, folded"] = "highest", ort
+    expected = None
+    rows = []
+    for name, (products, run) in runs.items():
+        with torch.inference_mode(), matmul_precision(products):
+            got = run()
+            got = got if isinstance(got, np.ndarray) else got.float().cpu().numpy()
+            expected = got if expected is None else expected
+            difference = float(np.abs(got - expected).max() / np.abs(expected).max())
+            if not difference <= (1e-4 if products == "highest" and "16" not in name else 0.05):
+                raise DifferentOutputsError(f"{name}: expected the outputs of tf32x3, got a difference of {difference}")
+            seconds = timed(run, device)
+        best = roofline(case, name.partition(", ")[2], device)
+        rows.append(
+            {
+                "case": f"{case.name}, {case.widths}",
+                "name": name,
+                "median_us": 1e6 * float(np.median(seconds)),
+                "p10_us": 1e6 * float(np.percentile(seconds, 10)),
+                "p90_us": 1e6 * float(np.percentile(seconds, 90)),
+                "roofline_percent": None if best is None else 100 * best / float(np.median(seconds)),
+                "difference": difference,
+            }
+        )
+    return rows
+
+
+def triton_run(params: ActivationUnitParams, keys: torch.Tensor, queries: torch.Tensor) -> Run:
+    ends = [0, len(keys)], [0, len(queries)]
+    return lambda: activation_unit(keys, ends[0], queries, ends[1], params, backend="triton")
+
+
+def folded(params: ActivationUnitParams, device: torch.device) -> Callable[[Any, Any], Any]:
+    """The unit folded by hand, in the form that suits inductor."""
+    w = torch_eager.weights_of(params)
+    key, query, outer, bias = (t.to(device) for t in (w.key, w.query, w.outer, w.bias))
+    layers = [(weights.to(device), biases.to(device)) for weights, biases in w.layers]
+    dim, hidden = key.shape
+
+    def unit(k: Any, q: Any) -> Any:
+        h = torch.matmul(k, (q @ outer).view(-1, dim, hidden) + key) + torch.addmm(bias, q, query).unsqueeze(1)
+        for weights, biases in layers:
+            h = torch.addmm(biases, h.sigmoid().view(-1, h.shape[-1]), weights)
+        return h.view(len(q), len(k)) @ k
+
+    return unit
+
+
+def onnx_runtime_session(model: Any, device: torch.device) -> Any:
+    """A session on the device, in float32 throughout; None where this machine's ONNX Runtime has none for it."""
+    try:
+        import onnxruntime as ort
+    except ModuleNotFoundError:
+        return None
+    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+    if provider not in ort.get_available_providers():
+        return None
+    settings = {"device_id": str(device.index or 0), "use_tf32": "0"} if device.type == "cuda" else {}
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return ort.InferenceSession(source, providers=[(provider, settings)])
+
+
+def onnx_runtime_run(params: ActivationUnitParams, keys: Any, queries: Any, device: torch.device) -> Run | None:
+    session = onnx_runtime_session(unit_graphs.unit_model(params, "folded"), device)
+    if session is None:
+        return None
+    import onnxruntime as ort
+
+    binding = session.io_binding()
+    for name, array in (("keys", keys), ("queries", queries)):
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device.type, device.index or 0))
+    binding.bind_output(session.get_outputs()[0].name, device.type, device.index or 0)
+
+    def run() -> Any:
+        session.run_with_iobinding(binding)  # waits for the device
+        return OnDevice(binding)
+
+    return run
+
+
+class OnDevice:
+    """A session's output, copied when it is looked at."""
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+
+    def float(self) -> OnDevice:
+        return self
+
+    def cpu(self) -> OnDevice:
+        return self
+
+    def numpy(self) -> Any:
+        return self.binding.copy_outputs_to_cpu()[0]
+
+
+def timed(run: Run, device: torch.device, rounds: int = 15, sample: float = 0.02) -> list[float]:
+    """Seconds a run, one number a round; each round lasts `sample` seconds at least."""
+
+    def seconds(times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - start) / times
+
+    seconds(3)
+    times = math.ceil(sample / seconds(1))
+    return [seconds(times) for _ in range(rounds if device.type == "cuda" else 2)]
+
+
+def roofline(case: KernelCase, precision: str, device: torch.device) -> float | None:
+    """Seconds that products and memory take at least: A(q) is written once and read once; None for unknown devices."""
+    peaks = next((p for name, p in PEAKS.items() if name in device_name(device)), None)
+    if peaks is None:
+        return None
+    tf32, half, bandwidth = peaks
+    rate = {"tf32": tf32, "float16": half, "bfloat16": half}.get(precision, tf32 / 3)
+    item = 2 if precision.endswith("16") else 4
+    fold = case.candidates * padded(case.dim) * padded(case.hidden[0])
+    numbers = (case.candidates + case.behaviours) * case.dim * item + 2 * fold * item + 4 * case.candidates * case.dim
+    flops = case.flops + 2 * case.dim * fold
+    return max(flops / rate / 1e12, numbers / bandwidth / 1e9)
+
+
+# Whole requests: arrays in main memory in, arrays out.
+
+
+def requests(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
+    rows = []
+    for candidates, behaviours in ((3, 20),) if tiny else ((100, 1000), (20, 5000), (200, 100)):
+        with tempfile.TemporaryDirectory() as folder:
+            work = request.synthetic(Path(folder), candidates, behaviours, 1 if tiny else 10)
+            found = measure(
+                list(request_competitors(work, device)),
+                tolerance=request.TOLERANCE,
+                rounds=2 if tiny else 15,
+                min_sample=0.0001 if tiny else 0.005,
+            )
+        case, count = f"{candidates} x {behaviours}", len(work.requests)
+        rows += [{"case": case, "requests": count, **measurement.to_dict()} for measurement in found]
+    return rows
+
+
+def request_competitors(work: request.Workload, device: torch.device) -> Iterator[Competitor]:
+    on_gpu, on_cpu = din_infer.load(work.model, device="cuda"), din_infer.load(work.model)
+    ours = "din_infer, cuda"
+    yield Competitor(ours, lambda: np.concatenate([on_gpu.score(r) for r in work.requests]))
+    yield Competitor("din_infer, cpu", lambda: np.concatenate([on_cpu.score(r) for r in work.requests]), ours)
+    checkpoint = work.checkpoint
+    if checkpoint is not None:
+        model = checkpoint.model.to(device)
+        prepared = [prepare(work.schema, checkpoint.vocabularies, r) for r in work.requests]
+        yield Competitor("PyTorch eager", lambda: np.concatenate([predict_requests(model, r) for r in prepared]), ours)
+    session = onnx_runtime_session(work.model, device)
+    if session is not None:
+        from din_infer.export.padded import padded_inputs
+
+        inputs = [padded_inputs(work.schema, r) for r in work.requests]
+        yield Competitor(
+            "ONNX Runtime", lambda: np.concatenate([session.run(None, i)[0].ravel() for i in inputs]), ours
+        )
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [f"# {report['device']}, {report['backend']}", "", "| accuracy | error | bound | |", "|---|---|---|---|"]
+    for row in report["accuracy"]:
+        verdict = "within" if row["error"] <= row["bound"] else "FAILED" if row["promised"] else "above, not promised"
+        lines.append(f"| {row['case']} | {row['error']:.2g} | {row['bound']:g} | {verdict} |")
+    lines += ["", "| kernel | | median, us | 10% to 90% | roofline |", "|---|---|---|---|---|"]
+    for row in report.get("kernel", ()):
+        share = "" if row["roofline_percent"] is None else f"{row['roofline_percent']:.1f}%"
+        spread = f"{row['p10_us']:.1f} to {row['p90_us']:.1f}"
+        lines.append(f"| {row['case']} | {row['name']} | {row['median_us']:.1f} | {spread} | {share} |")
+    lines += ["", "| requests | | median, ms a request | 10% to 90% |", "|---|---|---|---|"]
+    for row in report.get("requests", ()):
+        median, low, high = (1e3 * row[key] / row["requests"] for key in ("median_s", "p10_s", "p90_s"))
+        lines.append(f"| {row['case']} | {row['name']} | {median:.3f} | {low:.3f} to {high:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+// A model file's parameters as arrays and its ids looked up, for what computes in Python: on a GPU.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model.hpp"
+#include "engine/vocabulary.hpp"
+#include "onnx/model_file.hpp"
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace din_infer {
+namespace {
+
+using Int64s = py::array_t<int64_t, py::array::c_style>;
+
+class OpenModelFile {
+ public:
+  explicit OpenModelFile(ModelFile file) : file_(std::move(file)) {
+    CheckParameters(file_);
+    for (size_t t = 0; t < file_.schema.tables.size(); ++t) {
+      rows_.emplace_back(file_.schema.tables[t], file_.vocabularies[t]);
+    }
+  }
+
+  const ModelFile& file() const { return file_; }
+
+  // Rows of the ids of an encoded column: int64 [n], or the (characters, offsets) of strings.
+  Int64s Rows(const std::string& table, const py::object& ids) const {
+    const auto& tables = file_.schema.tables;
+    const auto found = std::find_if(tables.begin(), tables.end(), [&](const Table& t) { return t.name == table; });
+    if (found == tables.end()) throw py::key_error(table);
+    const RowMap& map = rows_[static_cast<size_t>(found - tables.begin())];
+    if (!py::isinstance<py::tuple>(ids)) {
+      const auto values = ids.cast<Int64s>();
+      return Each(values.size(), [&, data = values.data()](py::ssize_t i) { return map.Row(data[i]); });
+    }
+    const auto strings = ids.cast<py::tuple>();
+    const auto characters = strings[0].cast<py::array_t<uint8_t>>();
+    const auto offsets = strings[1].cast<Int64s>();
+    const auto* text = reinterpret_cast<const char*>(characters.data());
+    return Each(offsets.size() - 1, [&, ends = offsets.data()](py::ssize_t i) {
+      return map.Row(std::string_view(text + ends[i], static_cast<size_t>(ends[i + 1] - ends[i])));
+    });
+  }
+
+  size_t VocabularyBytes() const {
+    size_t bytes = 0;
+    for (const RowMap& map : rows_) bytes += map.bytes();
+    return bytes;
+  }
+
+ private:
+  template <typename Row>
+  static Int64s Each(py::ssize_t count, Row row) {
+    Int64s found(count);
+    int64_t* out = found.mutable_data();
+    const py::gil_scoped_release release;
+    for (py::ssize_t i = 0; i < count; ++i) out[i] = row(i);
+    return found;
+  }
+
+  ModelFile file_;
+  std::vector<RowMap> rows_;
+};
+
+// Views into the file, which they keep open.
+py::dict Parameters(const py::object& self) {
+  py::dict result;
+  for (const auto& [name, parameter] : self.cast<const OpenModelFile&>().file().parameters) {
+    py::array_t<float> view(parameter.shape, parameter.data, self);
+    view.attr("setflags")(py::arg("write") = false);
+    result[py::str(name)] = view;
+  }
+  return result;
+}
+
+}  // namespace
+
+void RegisterParameters(py::module_& module) {
+  py::class_<OpenModelFile>(module, "ModelFile")
+      .def_static(
+          "from_file",
+          [](const std::string& path) {
+            return std::make_unique<OpenModelFile>(ReadModelFile(std::filesystem::path(path)));
+          },
+          py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def_static(
+          "from_bytes",
+          [](const py::bytes& data, const std::string& folder) {
+            return std::make_unique<OpenModelFile>(ReadModelFile(data, folder));
+          },
+          py::arg("data"), py::arg("folder"))
+      .def_property_readonly("metadata", [](const OpenModelFile& open) { return open.file().metadata; })
+      .def_property_readonly("vocabulary_bytes", &OpenModelFile::VocabularyBytes)
+      .def("parameters", [](const py::object& self) { return Parameters(self); })
+      .def("rows", &OpenModelFile::Rows, py::arg("table"), py::arg("ids"));
+}
+
+}  // namespace din_infer

@@ -1,0 +1,178 @@
+"""A model on a CUDA device: tables and tower in PyTorch, activation units in Triton. Needs the extra `cuda`.
+
+Raw ids are looked up in main memory, by the look-up of the CPU path, and rows go to the device. `Model` checks and
+encodes what users send; `Core` computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import Lock
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from din_infer import _core, semantics
+from din_infer.batch import Encoded
+from din_infer.errors import InputError
+from din_infer.kernels import ActivationUnitParams, activation_unit
+from din_infer.kernels.activation import triton_op
+from din_infer.model import description
+from din_infer.schema import Schema
+from din_infer.semantics import Semantics
+from din_infer.training.model import DIN
+from din_infer.training.requests import Requests, chunk_requests, requests_of
+
+NUMBERS_AT_A_TIME = 2**26  # of keys and the tower's inputs: 256 MiB; a request with more has a turn of its own
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+def device() -> torch.device:
+    """Where models go: PyTorch's current CUDA device; in Triton's interpreter, main memory. Raises InputError."""
+    if triton_op.ON_HOST:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("device cuda: expected a CUDA device, got none that PyTorch can use")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def backend() -> str:
+    """`triton:sm_<compute capability>` of that device."""
+    return "triton:interpreter" if triton_op.ON_HOST else f"triton:sm_{triton_op.capability(device())}"
+
+
+class Core:
+    """What `_core.Model` is on the CPU, on a CUDA device. Any number of threads may score with it at once."""
+
+    def __init__(self, file: _core.ModelFile) -> None:
+        self._file, self._device = file, device()
+        self._schema, declared, _ = description(file.metadata)
+        self._model = ServedDIN(self._schema, declared, file.parameters(), self._device)
+        looked_up = [column for column in self._schema.columns() if column.spec.table is not None]
+        self._unknown = {column.name: 0 for column in looked_up}
+        self._with_default = [c.name for c in looked_up if self._schema.tables[str(c.spec.table)].ids != "hash"]
+        self._counting = Lock()
+        self._launching = Lock()  # one stream runs all work in turn, and Triton's launches promise nothing of threads
+
+    @classmethod
+    def from_file(cls, path: str) -> Core:
+        return cls(_core.ModelFile.from_file(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, folder: str) -> Core:
+        return cls(_core.ModelFile.from_bytes(data, folder))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return self._file.metadata
+
+    @property
+    def memory_bytes(self) -> int:
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        return sum(t.nbytes for t in tensors) + self._file.vocabulary_bytes
+
+    @property
+    def unknown_ids(self) -> dict[str, int]:
+        with self._counting:
+            return dict(self._unknown)
+
+    def score(
+        self,
+        columns: Mapping[str, Encoded],
+        requests: int,
+        catalogue: bool,
+        threads: int,
+        auto_fold: bool,
+        auto_plan: bool,
+    ) -> npt.NDArray[np.float32]:
+        """As `_core.Model.score`; `threads` and the two choices are the CPU's and change nothing here."""
+        prepared = requests_of(self._schema, columns, requests, self._file.rows)
+        if requests == 0:
+            return np.zeros(0, np.float32)
+        self._count_unknown(prepared)
+        with self._launching, torch.inference_mode():
+            runs = self._runs(prepared, int(prepared.offsets["candidate"][-1]) if catalogue else None)
+            scores = [torch.sigmoid(self._model(run.to(self._device))) for run in runs]
+        return torch.cat(scores).cpu().numpy()
+
+    def explain_plan(self, *_: Any) -> NoReturn:
+        raise InputError("explain_plan: expected a model loaded with device='cpu', which has plans, got device='cuda'")
+
+    def explain(self, *_: Any) -> NoReturn:
+        raise InputError("explain: expected a model loaded with device='cpu', got device='cuda'")
+
+    def _runs(self, requests: Requests, items: int | None) -> Iterator[Requests]:
+        """Runs of requests that fit in memory; with `items`, all candidates of the batch are every request's."""
+        candidates = torch.full((requests.count,), items) if items is not None else requests.lengths("candidate")
+        sizes = candidates * self._schema.tower_width()
+        for name in self._schema.histories:
+            sizes = sizes + requests.lengths(name) * self._schema.key_width(name)
+        own = requests if items is None else _without_candidates(requests)
+        for chosen in chunk_requests(torch.arange(requests.count), sizes, NUMBERS_AT_A_TIME):
+            run = own.select(chosen)
+            yield run if items is None else _with_candidates(run, requests, items)
+
+    def _count_unknown(self, requests: Requests) -> None:
+        found = {name: int((requests.columns[name].values == 0).sum()) for name in self._with_default}
+        with self._counting:
+            for name, count in found.items():
+                self._unknown[name] += count
+
+
+class ServedDIN(DIN):
+    """The reference model with a file's parameters on a device, and its activation units as the Triton kernels."""
+
+    def __init__(self, schema: Schema, declared: Semantics, parameters: Arrays, device: torch.device) -> None:
+        sizes = {
+            t: len(parameters[f"table.{t}"]) - 1 for t, table in schema.tables.items() if table.ids == "vocabulary"
+        }
+        with torch.device("meta"):  # sizes alone: no memory is taken, and no initial weights are drawn
+            super().__init__(schema, declared, sizes)
+        self.to_empty(device=device).eval().requires_grad_(False)
+        for name, value in self.named_values():
+            value.copy_(torch.tensor(parameters[name]))
+        self._params = [
+            _unit_params(declared.units[h], f"unit.{h}", parameters) for h in schema.histories if declared.units
+        ]
+
+    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
+        key_offsets = requests.offsets[list(self.schema.histories)[i]]
+        found: Tensor = activation_unit(
+            keys, key_offsets, queries, requests.offsets["candidate"], self._params[i], backend="triton"
+        )
+        return found
+
+
+def _unit_params(spec: semantics.ActivationUnit, prefix: str, parameters: Arrays) -> ActivationUnitParams:
+    def layer(i: int) -> dict[str, Any]:
+        names = {name: f"{prefix}.activation.{i}.{name}" for name in ("alpha", "mean", "var")}
+        found: dict[str, Any] = {name: parameters[full] for name, full in names.items() if full in parameters}
+        return found if spec.eps is None else {**found, "eps": spec.eps}
+
+    depth = len(spec.hidden)
+    return ActivationUnitParams(
+        spec.interaction,
+        [parameters[f"{prefix}.weights.{i}"] for i in range(depth + 1)],
+        [parameters[f"{prefix}.biases.{i}"] for i in range(depth + 1)],
+        spec.activation,
+        [layer(i) for i in range(depth)],
+        spec.normalize,
+        spec.scale,
+    )
+
+
+def _without_candidates(requests: Requests) -> Requests:
+    offsets = {group: o for group, o in requests.offsets.items() if group != "candidate"}
+    columns = {name: v for name, v in requests.columns.items() if not name.startswith("candidate.")}
+    return Requests(requests.count, offsets, columns)
+
+
+def _with_candidates(run: Requests, catalogue: Requests, items: int) -> Requests:
+    every = torch.arange(items).repeat(run.count)
+    columns = {n: v.take(every) for n, v in catalogue.columns.items() if n.startswith("candidate.")}
+    offsets = {**run.offsets, "candidate": torch.arange(run.count + 1) * items}
+    return Requests(run.count, offsets, {**run.columns, **columns})
