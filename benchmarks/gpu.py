@@ -258,7 +258,8 @@ def onnx_runtime_session(model: Any, device: torch.device) -> Any:
         return None
     settings = {"device_id": str(device.index or 0), "use_tf32": "0"} if device.type == "cuda" else {}
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return ort.InferenceSession(source, providers=[(provider, settings)])
+    session = ort.InferenceSession(source, providers=[(provider, settings)])
+    return session if provider in session.get_providers() else None  # without its CUDA libraries it takes the CPU
 
 
 def onnx_runtime_run(params: ActivationUnitParams, keys: Any, queries: Any, device: torch.device) -> Run | None:
