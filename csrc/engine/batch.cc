@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -111,6 +112,16 @@ void CheckGroup(const Schema& schema, const Group& group, bool listed, int64_t r
   }
 }
 
+// Nothing else bounds the requests of a catalogue where there are no other columns.
+void CheckCatalogue(const GroupColumns& candidate, int64_t requests) {
+  if (!candidate.shared || candidate.Of(0).size() == 0) return;
+  const int64_t most = std::numeric_limits<int64_t>::max() / candidate.Of(0).size();
+  if (requests > most) {
+    throw InputError("requests: expected at most " + std::to_string(most) + " of a catalogue of " +
+                     std::to_string(candidate.Of(0).size()) + ", got " + std::to_string(requests));
+  }
+}
+
 const char* OfPart(BatchPart part) {
   switch (part) {
     case BatchPart::kUser:
@@ -161,6 +172,7 @@ CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch, BatchPart p
     CheckGroup(schema, schema.context, false, requests, batch, &context);
     CheckGroup(schema, schema.candidate, true, batch.shared_candidates ? 1 : requests, batch, &candidate);
     candidate.shared = batch.shared_candidates;
+    CheckCatalogue(candidate, requests);
   }
   size_t known = user.columns.size() + context.columns.size() + candidate.columns.size();
   histories.reserve(schema.histories.size());

@@ -157,6 +157,7 @@ int64_t Scorer::candidates(const User& user, const Batch& batch) const {
 
 void Scorer::score(const User& user, const Batch& batch, float* scores) {
   const CheckedBatch lists = state_->ListsOf(user, batch);
+  if (lists.Candidates() == 0) return;  // of however many requests
   state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
 }
 

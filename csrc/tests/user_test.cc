@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <thread>
 
 #include "capi.hpp"
@@ -108,7 +109,24 @@ TEST_P(Users, HaveACatalogue) {
   const Requests one(schema(), OneRequest(columns, 0));
   Batch lists = Lists(one.batch);
   lists.shared_candidates = true;
-  EXPECT_EQ(Score(User(model_, OfUser(one.batch)), lists), Score(one.batch));
+  const User user(model_, OfUser(one.batch));
+  EXPECT_EQ(Score(user, lists), Score(one.batch));
+  ASSERT_GT(Score(one.batch).size(), 1u);
+  lists.requests = std::numeric_limits<int64_t>::max();
+  EXPECT_THROW(Score(user, lists), InputError);
+}
+
+// Where there is no context, no column tells how many requests there are.
+TEST_P(Users, HaveAnEmptyCatalogue) {
+  Json columns = OneRequest(OneUser(1, 20), 0);
+  for (auto& [name, rows] : columns.items()) {
+    if (name.rfind("candidate.", 0) == 0) rows[0] = Json::array();
+  }
+  const Requests one(schema(), columns);
+  Batch lists = Lists(one.batch);
+  lists.shared_candidates = true;
+  if (schema().context.features.empty()) lists.requests = std::numeric_limits<int64_t>::max();
+  EXPECT_TRUE(Score(User(model_, OfUser(one.batch)), lists).empty());
 }
 
 TEST_P(Users, HaveWhatIsAppendedWhereRequestsHaveIt) {
