@@ -73,7 +73,8 @@ void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Pa
   std::atomic<int64_t> distinct{0};
   parallel.For((candidates_.size() + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     for (int64_t c = group * kGroup; c < std::min((group + 1) * kGroup, candidates_.size()); ++c) {
-      distinct += MarkNeeded(wave, history, c, scratch_[static_cast<size_t>(slot)]);
+      FindNeeded(wave, history, c, scratch_[static_cast<size_t>(slot)]);
+      distinct += scratch_[static_cast<size_t>(slot)].needed.size();
     }
   });
   report.pairs += pairs;
@@ -127,27 +128,23 @@ void CandidatePlan::SortPairs(const Wave& wave) {
   }
 }
 
-// Sets scratch.needed for the keys that meet the candidate in some request; returns how many there are.
-int64_t CandidatePlan::MarkNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const {
+// Finds the keys that meet the candidate in some request: scratch.needed.
+void CandidatePlan::FindNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const {
   const Keys& keys = keys_[history];
   const auto begin = by_candidate_.begin() + begins_[static_cast<size_t>(candidate)];
   const auto end = by_candidate_.begin() + begins_[static_cast<size_t>(candidate) + 1];
   int64_t requests = 1;
   for (auto pair = begin + 1; pair < end; ++pair) requests += pair->request != (pair - 1)->request;
-  const bool everywhere = requests == wave.Requests();
-  scratch.needed.assign(static_cast<size_t>(keys.distinct.size()), everywhere);
-  if (everywhere) return keys.distinct.size();
-  int64_t count = 0;
+  scratch.needed.Clear(keys.distinct.size(), Kernels().tile);
+  if (requests == wave.Requests()) {
+    for (int64_t key = 0; key < keys.distinct.size(); ++key) scratch.needed.Add(key);
+    return;
+  }
   for (auto pair = begin; pair < end; ++pair) {
     const size_t request = static_cast<size_t>(pair->request);
     const int32_t* numbers = keys.distinct.Numbers(keys.offsets[request]);
-    for (int64_t t = 0; t < keys.offsets[request + 1] - keys.offsets[request]; ++t) {
-      uint8_t& needed = scratch.needed[static_cast<size_t>(numbers[t])];
-      count += needed == 0;
-      needed = 1;
-    }
+    for (int64_t t = 0; t < keys.offsets[request + 1] - keys.offsets[request]; ++t) scratch.needed.Add(numbers[t]);
   }
-  return count;
 }
 
 void CandidatePlan::Score(const Wave& wave, Parallel& parallel, float* scores) {
@@ -211,7 +208,7 @@ void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidate
   }
   unit.Fold(queries, unit.dim(), candidates.size(), folded, scratch.unit.data());
   for (int64_t c = candidates.begin; c < candidates.end; ++c) {
-    if (MarkNeeded(wave, history, c, scratch) == 0) continue;
+    FindNeeded(wave, history, c, scratch);
     Weigh(history, folded + (c - candidates.begin) * unit.folded_size(), weights + (c - candidates.begin), scratch);
   }
 }
@@ -231,21 +228,19 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
     for (size_t w = 0; w < scratch.waiting.size(); ++w) weights[scratch.waiting[w] * kGroup] = scores[w];
     scratch.waiting.clear();
   };
-  for (int64_t first = 0; first < keys.distinct.size(); first += tile) {
-    const int64_t columns = std::min(tile, keys.distinct.size() - first);
-    const uint8_t* needed = scratch.needed.data() + first;
-    const int64_t count = std::accumulate(needed, needed + columns, int64_t{0});
-    const float* from = keys.tiles.data() + first * dim;
-    if (2 * count >= columns) {
-      unit.Scores(folded, from, columns, scratch.unit.data(), scores);
+  for (const int64_t number : scratch.needed.Tiles()) {
+    const int64_t first = number * tile, columns = std::min(tile, keys.distinct.size() - first);
+    if (2 * scratch.needed.KeysIn(number) >= columns) {
+      unit.Scores(folded, keys.tiles.data() + first * dim, columns, scratch.unit.data(), scores);
       for (int64_t c = 0; c < columns; ++c) weights[(first + c) * kGroup] = scores[c];
       continue;
     }
-    for (int64_t c = 0; c < columns && count > 0; ++c) {
-      if (!needed[c]) continue;
+    for (int64_t key = first; key < first + columns; ++key) {
+      if (!scratch.needed.Has(key)) continue;
+      const float* row = keys.distinct.Row(key);
       float* to = gathered + scratch.waiting.size();
-      for (int64_t i = 0; i < dim; ++i) to[i * tile] = from[i * tile + c];
-      scratch.waiting.push_back(static_cast<int32_t>(first + c));
+      for (int64_t i = 0; i < dim; ++i) to[i * tile] = row[i];
+      scratch.waiting.push_back(static_cast<int32_t>(key));
       if (static_cast<int64_t>(scratch.waiting.size()) == tile) score_waiting();
     }
   }

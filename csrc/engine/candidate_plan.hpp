@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/distinct.hpp"
+#include "engine/needed_keys.hpp"
 #include "engine/wave.hpp"
 
 namespace din_infer {
@@ -43,7 +44,7 @@ class CandidatePlan {
     FloatBuffer weights;           // [groups of a chunk][distinct][kGroup]
   };
   struct Scratch {
-    std::vector<uint8_t> needed;  // by distinct key
+    NeededKeys needed;  // by the candidate at hand
     FloatBuffer queries, folded, unit, tile, scores, own, tower;
     std::vector<int32_t> waiting;  // keys in `tile`
   };
@@ -51,7 +52,7 @@ class CandidatePlan {
   void FindKeys(const Wave& wave, size_t history, Parallel& parallel);
   void SortPairs(const Wave& wave);
   void AddUnit(const Wave& wave, size_t history, bool auto_fold, Parallel& parallel, PlanReport& report);
-  int64_t MarkNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const;
+  void FindNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const;
   int64_t ChunkSize(int threads) const;
   void WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, Scratch& scratch);
   void Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const;

@@ -18,10 +18,11 @@ namespace {
 using testing::GoldenPath;
 using testing::Requests;
 
+// By name: the list is made before main() can say that a target is not there.
 std::vector<std::string> WithUnits() {
   std::vector<std::string> names;
   for (const std::string& name : testing::kGoldenModels) {
-    if (Model::load(GoldenPath(name, ".onnx")).parts().histories.front().unit.has_value()) names.push_back(name);
+    if (name.rfind("v1-base", 0) != 0) names.push_back(name);
   }
   return names;
 }
