@@ -17,6 +17,7 @@ import din_infer
 from din_infer import cuda
 from din_infer.errors import InputError, ModelFileError
 from din_infer.export.graph import build_model
+from din_infer.export.storage import file_bytes
 
 TOLERANCE = 1e-5  # of a float32 probability
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.onnx"))
@@ -50,7 +51,7 @@ def test_every_semantic(semantic):
     case = Case.random(semantic.schema, semantic.semantics)
     lengths = itertools.product((3, 1, 0), (5, 1, 0, 9))
     columns = case.columns([{"candidate": n, **dict.fromkeys(semantic.schema.histories, t)} for n, t in lengths])
-    file = build_model(case.schema, case.semantics, case.parameters, case.vocabularies).SerializeToString()
+    file = file_bytes(build_model(case.schema, case.semantics, case.parameters, case.vocabularies))
     on_gpu, on_cpu = din_infer.load(file, device="cuda"), din_infer.load(file, threads=1)
     scores = on_gpu.score(columns)
     assert np.ptp(scores) > 0.05
@@ -64,7 +65,7 @@ def test_units_are_found_by_their_histories_names():
     units = dict(reversed(semantic.semantics.units.items()))
     case = Case.random(semantic.schema, dataclasses.replace(semantic.semantics, units=units))
     columns = case.columns([{"candidate": 3, "clicks": 4, "buys": 2}])
-    file = build_model(case.schema, case.semantics, case.parameters, case.vocabularies).SerializeToString()
+    file = file_bytes(build_model(case.schema, case.semantics, case.parameters, case.vocabularies))
     scores = din_infer.load(file, device="cuda").score(columns)
     np.testing.assert_allclose(scores, case.probabilities(columns), rtol=0, atol=TOLERANCE)
 
@@ -196,5 +197,6 @@ def test_parameters_that_make_every_score_nan_are_refused(model_path, name, valu
     proto = onnx.load(model_path)
     tensor = next(t for t in proto.graph.initializer if t.name == name)
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, value, np.float32), name))
+    del proto.metadata_props[-1]  # the checksum, which file_bytes makes anew
     with pytest.raises(ModelFileError, match=f"parameter {name}: expected"):
-        din_infer.load(proto.SerializeToString(), device="cuda")
+        din_infer.load(file_bytes(proto), device="cuda")
