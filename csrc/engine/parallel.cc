@@ -8,6 +8,10 @@
 
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
+// TBB clears memory of its own that other threads had before, ordered by means that the sanitizer does not see.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
+  return "called_from_lib:libtbb.so\n";
+}
 #else  // only ThreadSanitizer needs to be told what TBB orders
 #define __tsan_acquire(address)
 #define __tsan_release(address)
