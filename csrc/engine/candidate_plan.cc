@@ -92,18 +92,14 @@ void CandidatePlan::FindKeys(const Wave& wave, size_t history, Parallel& paralle
   keys.distinct.Find(
       keys.offsets,
       [&](int64_t request, int64_t item, int, float* out) {
-        const float* column = packed[static_cast<size_t>(request)].tiles + item / tile * tile * dim + item % tile;
+        const float* column = packed[static_cast<size_t>(request)].tiles + ColumnPlace(item, dim);
         for (int64_t i = 0; i < dim; ++i) out[i] = column[i * tile];
       },
       keys.offsets.back() + 1, parallel);
   const int64_t count = keys.distinct.size();
   float* tiles = Reserve(keys.tiles, static_cast<size_t>(WholeTiles(count) * dim));
-  std::fill(tiles, tiles + WholeTiles(count) * dim, 0.0f);
-  for (int64_t k = 0; k < count; ++k) {
-    const float* row = keys.distinct.Row(k);
-    float* column = tiles + k / tile * tile * dim + k % tile;
-    for (int64_t i = 0; i < dim; ++i) column[i * tile] = row[i];
-  }
+  for (int64_t k = 0; k < count; ++k) PackColumn(keys.distinct.Row(k), dim, tiles, k);
+  FillTiles(count, dim, tiles);
 }
 
 // Pairs of request and candidate by candidate, and from there by request with the candidates in the same order.
@@ -237,9 +233,7 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
     }
     for (int64_t key = first; key < first + columns; ++key) {
       if (!scratch.needed.Has(key)) continue;
-      const float* row = keys.distinct.Row(key);
-      float* to = gathered + scratch.waiting.size();
-      for (int64_t i = 0; i < dim; ++i) to[i * tile] = row[i];
+      PackColumn(keys.distinct.Row(key), dim, gathered, static_cast<int64_t>(scratch.waiting.size()));
       scratch.waiting.push_back(static_cast<int32_t>(key));
       if (static_cast<int64_t>(scratch.waiting.size()) == tile) score_waiting();
     }
@@ -249,17 +243,14 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
 
 void CandidatePlan::ScoreTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch, float* scores) const {
   const Tower& tower = *parts_.tower;
-  const int64_t columns = Kernels().tile, aligned = (columns + 15) / 16 * 16;
-  float* own = Reserve(scratch.own, static_cast<size_t>(columns * tower.own_width()));
-  float* logits = Reserve(scratch.tower, static_cast<size_t>(aligned) + tower.scratch());
+  float* own = Reserve(scratch.own, static_cast<size_t>(Kernels().tile * tower.own_width()));
   const int32_t* places = by_request_.data() + tile.places.begin;
   for (int64_t c = 0; c < tile.places.size(); ++c) {
     const int64_t number = *candidates_.Numbers(places[c]);
     Pool(wave, tile.request, number, number - chunk.begin, own + c * tower.own_width(), scratch);
   }
-  tower.Logits(own, tile.places.size(), wave.Bias(tile.request), logits + aligned, logits);
-  Kernels().sigmoid(logits);
-  for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = logits[c];
+  const float* found = tower.Probabilities(own, tile.places.size(), wave.Bias(tile.request), scratch.tower);
+  for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = found[c];
 }
 
 // What the tower reads of one candidate: the histories pooled with its weights, and its own features.

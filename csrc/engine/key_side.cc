@@ -19,7 +19,7 @@ void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, cons
   float* rows = Reserve(rows_, static_cast<size_t>(keys.count * dim));
   float* transposed = Reserve(panels_, static_cast<size_t>(2 * keys.count * dim)) + keys.count * dim;
   for (int64_t t = 0; t < keys.count; ++t) {
-    const float* column = keys.tiles + t / tile * tile * dim + t % tile;
+    const float* column = keys.tiles + ColumnPlace(t, dim);
     for (int64_t i = 0; i < dim; ++i) rows[t * dim + i] = transposed[i * keys.count + t] = column[i * tile];
   }
   Kernels().pack_weights(transposed, keys.count, keys.count, dim, panels_.data());

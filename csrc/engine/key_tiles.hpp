@@ -20,9 +20,6 @@ class KeyTiles {
   // So do the keys `from` of other tiles.
   void Copy(const float* tiles, Range from, int64_t first) const;
 
-  // Fills up the last tile behind `count` keys.
-  void Fill(int64_t count) const;
-
  private:
   const GroupEmbedding& keys_;
   int64_t dim_;

@@ -9,15 +9,27 @@ using kernels::Kernels;
 
 int64_t WholeTiles(int64_t columns) { return (columns + Kernels().tile - 1) / Kernels().tile * Kernels().tile; }
 
-void PackTiles(const float* rows, int64_t stride, int64_t count, int64_t dim, float* tiles) {
+int64_t ColumnPlace(int64_t column, int64_t dim) {
   const int64_t tile = Kernels().tile;
-  for (int64_t first = 0; first < count; first += tile, tiles += dim * tile) {
-    const int64_t columns = std::min(tile, count - first);
-    for (int64_t c = 0; c < columns; ++c) {
-      for (int64_t i = 0; i < dim; ++i) tiles[i * tile + c] = rows[(first + c) * stride + i];
-    }
-    for (int64_t i = 0; i < dim; ++i) std::fill(tiles + i * tile + columns, tiles + (i + 1) * tile, 0.0f);
-  }
+  return column / tile * tile * dim + column % tile;
+}
+
+void PackColumn(const float* row, int64_t dim, float* tiles, int64_t column) {
+  const int64_t tile = Kernels().tile;
+  float* to = tiles + ColumnPlace(column, dim);
+  for (int64_t i = 0; i < dim; ++i) to[i * tile] = row[i];
+}
+
+void FillTiles(int64_t count, int64_t dim, float* tiles) {
+  const int64_t tile = Kernels().tile, used = count % tile;
+  if (used == 0) return;
+  float* last = tiles + (count - used) * dim;
+  for (int64_t i = 0; i < dim; ++i) std::fill(last + i * tile + used, last + (i + 1) * tile, 0.0f);
+}
+
+void PackTiles(const float* rows, int64_t stride, int64_t count, int64_t dim, float* tiles) {
+  for (int64_t c = 0; c < count; ++c) PackColumn(rows + c * stride, dim, tiles, c);
+  FillTiles(count, dim, tiles);
 }
 
 PackedAffine::PackedAffine(int64_t in, int64_t width, const float* weights, int64_t row_stride, const float* constant)

@@ -131,6 +131,12 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown
                 GetLayers(file, "tower", file.semantics.tower));
 }
 
+void Model::Parts::CountUnknown(const std::vector<int64_t>& ids) const {
+  for (size_t f = 0; f < ids.size(); ++f) {
+    if (ids[f] != 0) unknown[f].fetch_add(ids[f], std::memory_order_relaxed);
+  }
+}
+
 size_t Model::Parts::MemoryBytes() const {
   size_t bytes = tower->bytes();
   for (const RowMap& map : rows) bytes += map.bytes();

@@ -52,6 +52,7 @@ struct Model::Parts {
 
   // Ids that got a default row, in all scoring so far: per feature, group after group as Schema::Groups gives them.
   mutable std::vector<std::atomic<int64_t>> unknown;
+  void CountUnknown(const std::vector<int64_t>& ids) const;  // adds as many, per feature
 };
 
 }  // namespace din_infer

@@ -75,12 +75,9 @@ void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request
 
 void RequestPlan::RunTower(const Wave& wave, const CandidateGroup& group, FloatBuffer& buffer, float* scores) {
   const Tower& tower = *parts_.tower;
-  const int64_t aligned = (kernels::Kernels().tile + 15) / 16 * 16;
-  float* logits = Reserve(buffer, static_cast<size_t>(aligned) + tower.scratch());
-  tower.Logits(own_.data() + group.candidates.begin * tower.own_width(), group.candidates.size(),
-               wave.Bias(group.request), logits + aligned, logits);
-  kernels::Kernels().sigmoid(logits);
-  std::copy(logits, logits + group.candidates.size(), scores + group.candidates.begin);
+  const float* found = tower.Probabilities(own_.data() + group.candidates.begin * tower.own_width(),
+                                           group.candidates.size(), wave.Bias(group.request), buffer);
+  std::copy_n(found, group.candidates.size(), scores + group.candidates.begin);
 }
 
 }  // namespace din_infer

@@ -42,10 +42,15 @@ void Tower::Bias(const float* shared, float* bias, float* scratch) const {
   kernels::Kernels().affine(shared_.view(), shared, shared_width(), 1, bias, bias_size(), scratch);
 }
 
-void Tower::Logits(const float* own, int64_t count, const float* bias, float* scratch, float* logits) const {
-  PackTiles(own, own_, count, own_, scratch);
-  kernels::Kernels().run_layers(layers_.view(), own_, own_weights_.data(), bias, scratch, count,
-                                scratch + kernels::Kernels().tile * own_, logits);
+const float* Tower::Probabilities(const float* own, int64_t count, const float* bias, FloatBuffer& scratch) const {
+  const kernels::KernelTable& kernel = kernels::Kernels();
+  const int64_t aligned = (kernel.tile + 15) / 16 * 16;
+  float* logits = Reserve(scratch, static_cast<size_t>(aligned) + this->scratch());
+  float* tile = logits + aligned;
+  PackTiles(own, own_, count, own_, tile);
+  kernel.run_layers(layers_.view(), own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
+  kernel.sigmoid(logits);
+  return logits;
 }
 
 }  // namespace din_infer

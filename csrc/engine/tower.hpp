@@ -16,15 +16,15 @@ class Tower {
   int64_t shared_width() const { return shared_.view().in; }
   int64_t own_width() const { return own_; }
   int64_t bias_size() const { return shared_.view().width; }
-  size_t scratch() const;  // floats, for Bias and for Logits
+  size_t scratch() const;  // floats, for Bias and for Probabilities
   size_t bytes() const;
   int64_t Work() const;  // multiply-adds of one candidate
 
   // shared [shared_width]: user, then context -> bias [bias_size].
   void Bias(const float* shared, float* bias, float* scratch) const;
 
-  // own: `count` <= tile rows [count, own_width] -> logits [tile], of which the first `count` are meant.
-  void Logits(const float* own, int64_t count, const float* bias, float* scratch, float* logits) const;
+  // own: `count` <= tile rows [count, own_width] -> as many probabilities, which stand in `scratch`.
+  const float* Probabilities(const float* own, int64_t count, const float* bias, FloatBuffer& scratch) const;
 
  private:
   int64_t own_, units_;

@@ -24,7 +24,7 @@ void User::State::Prepare(const CheckedBatch& batch) {
   histories.resize(parts.histories.size());
   std::vector<int64_t> unknown(parts.unknown.size());
   parts.user.Embed(batch.user, 0, Reserve(features, static_cast<size_t>(parts.user.width())), 1, unknown.data());
-  CountUnknown(unknown);
+  parts.CountUnknown(unknown);
   Append(batch);
 }
 
@@ -38,7 +38,7 @@ void User::State::Append(const CheckedBatch& batch) {
     feature += schema.histories[h].features.size();
   }
   histories.swap(longer);
-  CountUnknown(unknown);
+  parts.CountUnknown(unknown);
 }
 
 User::State::Keys User::State::Longer(const CheckedBatch& batch, size_t history, int64_t* unknown) const {
@@ -58,12 +58,8 @@ User::State::Keys User::State::Longer(const CheckedBatch& batch, size_t history,
   tiles.Copy(before.tiles.data(), {old_ones.begin - old_at, old_ones.end - old_at}, old_ones.begin - kept.begin);
   tiles.Embed(batch.histories[history], {given.begin + new_ones.begin - new_at, given.begin + new_ones.end - new_at},
               new_ones.begin - kept.begin, unknown);
-  tiles.Fill(keys.count);
+  FillTiles(keys.count, part.keys.width(), memory);
   return keys;
-}
-
-void User::State::CountUnknown(const std::vector<int64_t>& unknown) const {
-  for (size_t f = 0; f < unknown.size(); ++f) parts.unknown[f].fetch_add(unknown[f], std::memory_order_relaxed);
 }
 
 size_t User::State::MemoryBytes() const {

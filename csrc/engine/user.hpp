@@ -33,7 +33,6 @@ struct User::State {
  private:
   // A history with the batch's behaviours: a longer one, or another end of it.
   Keys Longer(const CheckedBatch& batch, size_t history, int64_t* unknown) const;
-  void CountUnknown(const std::vector<int64_t>& unknown) const;
 };
 
 }  // namespace din_infer

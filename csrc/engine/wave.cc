@@ -1,7 +1,6 @@
 #include "engine/wave.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "engine/key_tiles.hpp"
 
@@ -78,16 +77,13 @@ void Wave::PackHistory(size_t history, Range kept, size_t request, int64_t* unkn
       Reserve(histories_[history].tiles[request], static_cast<size_t>(WholeTiles(kept.size()) * keys.width()));
   const KeyTiles tiles(keys, memory);
   tiles.Embed(batch_->histories[history], kept, 0, unknown_ids);
-  tiles.Fill(kept.size());
+  FillTiles(kept.size(), keys.width(), memory);
   histories_[history].keys[request] = {memory, kept.size(), nullptr};
 }
 
 void Wave::CountUnknown() {
-  for (std::vector<int64_t>& counts : unknown_) {
-    for (size_t f = 0; f < counts.size(); ++f) {
-      if (counts[f] != 0) parts_.unknown[f].fetch_add(std::exchange(counts[f], 0), std::memory_order_relaxed);
-    }
-  }
+  for (const std::vector<int64_t>& ids : unknown_) parts_.CountUnknown(ids);
+  ForgetUnknown();
 }
 
 void Wave::ForgetUnknown() {

@@ -113,11 +113,7 @@ TEST_P(Allocations, NoneInC) {
   din_infer_model_free(model);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Allocations, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, Allocations, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 TEST(UnitAllocations, NoneOfARunner) {
   UnitSemantics semantics;

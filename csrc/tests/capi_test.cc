@@ -241,11 +241,7 @@ TEST_P(CApi, RefusesNullPointersAndRoomThatDoesNotFit) {
   EXPECT_EQ(Score(), expected_);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, CApi, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, CApi, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 TEST(CApiErrors, ModelFiles) {
   din_infer_model* model = nullptr;

@@ -189,11 +189,7 @@ TEST_P(Embeddings, AreTakenInC) {
   din_infer_model_free(model);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Embeddings, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, Embeddings, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 }  // namespace
 }  // namespace din_infer

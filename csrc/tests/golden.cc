@@ -1,5 +1,6 @@
 #include "golden.hpp"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
@@ -7,6 +8,12 @@
 namespace din_infer::testing {
 
 const std::vector<std::string> kGoldenModels = {"v1-outer-dice", "v1-hadamard-softmax-strings", "v1-base-mean"};
+
+std::string GoldenName(const ::testing::TestParamInfo<std::string>& model) {
+  std::string name = model.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
 
 std::string GoldenPath(const std::string& model, const std::string& suffix) {
   return std::string(DIN_INFER_GOLDEN) + "/" + model + suffix;

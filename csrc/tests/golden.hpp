@@ -1,6 +1,8 @@
 // The golden model files, whose requests and scores lie beside them as JSON.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
 
@@ -10,6 +12,9 @@
 namespace din_infer::testing {
 
 extern const std::vector<std::string> kGoldenModels;
+
+// A golden model as part of a test's name.
+std::string GoldenName(const ::testing::TestParamInfo<std::string>& model);
 
 std::string GoldenPath(const std::string& model, const std::string& suffix);
 std::string ReadFile(const std::string& path);

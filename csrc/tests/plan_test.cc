@@ -158,11 +158,7 @@ TEST_P(Plans, ReportWhatIsDistinct) {
   EXPECT_LT(report.distinct_pairs, report.pairs);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Plans, ::testing::ValuesIn(WithUnits()), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, Plans, ::testing::ValuesIn(WithUnits()), testing::GoldenName);
 
 TEST(Distinct, NumbersRowsByHowOftenTheyOccur) {
   const float kNaN = std::numeric_limits<float>::quiet_NaN();

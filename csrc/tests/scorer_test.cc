@@ -146,11 +146,7 @@ TEST(Scorer, TakesFromOneToAThousandThreads) {
   EXPECT_NO_THROW(Scorer(model, {1024}));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 }  // namespace
 }  // namespace din_infer

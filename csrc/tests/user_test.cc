@@ -251,11 +251,7 @@ TEST_P(Users, AreTheSameInC) {
   din_infer_model_free(model);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Users, ::testing::ValuesIn(testing::kGoldenModels), [](const auto& info) {
-  std::string name = info.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Golden, Users, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 }  // namespace
 }  // namespace din_infer
