@@ -39,7 +39,8 @@ bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, Plan
   const int64_t requests = wave.SharedCandidates() ? 1 : wave.Requests();
   const std::vector<int64_t> offsets(wave.Offsets(), wave.Offsets() + requests + 1);
   const auto row = [&](int64_t request, int64_t item, int slot, float* out) {
-    wave.EmbedCandidate(wave.CandidatesOf(request).begin + item, slot, out);
+    const int64_t candidate = wave.CandidatesOf(request).begin + item;
+    wave.EmbedCandidates({candidate, candidate + 1}, slot, out, 0);
   };
   const int64_t limit = kCandidateBytes / (parts_.candidate.width() * static_cast<int64_t>(sizeof(float)));
   if (!candidates_.Find(offsets, row, limit, parallel)) return false;

@@ -9,6 +9,14 @@
 
 namespace din_infer {
 
+// Where positions one after another are embedded: floats of a position are `stride` apart, positions `step`.
+struct EmbeddingPlaces {
+  float* data;
+  int64_t step, stride;
+
+  float* Of(int64_t position) const { return data + position * step; }
+};
+
 // One feature of a schema: rows of a table or of the caller's, pooled where it is multi-valued, or a standardised
 // number.
 class FeatureEmbedding {
@@ -18,12 +26,14 @@ class FeatureEmbedding {
 
   int64_t width() const { return width_; }
 
-  // Embeds the column's position `at`: width() floats, `stride` apart. Adds to `unknown` the ids that got the default
-  // row.
-  void Embed(const Column& column, int64_t at, float* out, int64_t stride, int64_t& unknown) const;
+  // Embeds the column's positions `at`, width() floats each. Adds to `unknown` the ids that got the default row.
+  void Embed(const Column& column, Range at, const EmbeddingPlaces& to, int64_t& unknown) const;
 
  private:
-  const float* Row(const Column& column, int64_t value, int64_t& unknown) const;
+  void FindRows(const Column& column, int64_t first, int64_t count, int64_t* rows, int64_t& unknown) const;
+  template <typename Use>
+  void EachRow(const Column& column, Range values, int64_t& unknown, const Use& use) const;
+  void Pool(const Column& column, Range at, const EmbeddingPlaces& to, int64_t& unknown) const;
 
   const RowMap* rows_ = nullptr;
   const float* table_ = nullptr;
@@ -41,7 +51,7 @@ class GroupEmbedding {
   int64_t Begin(size_t feature) const { return begin_[feature]; }  // where a feature's floats start
 
   // `unknown` has a count per feature.
-  void Embed(const GroupColumns& group, int64_t at, float* out, int64_t stride, int64_t* unknown) const;
+  void Embed(const GroupColumns& group, Range at, const EmbeddingPlaces& to, int64_t* unknown) const;
 
  private:
   std::vector<FeatureEmbedding> features_;

@@ -33,9 +33,9 @@ void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
 void RequestPlan::EmbedCandidates(Wave& wave, int64_t request, int slot) {
   const Range candidates = wave.CandidatesOf(request);
   const int64_t own_width = parts_.tower->own_width();
-  for (int64_t c = candidates.begin; c < candidates.end; ++c) {
-    float* embedded = own_.data() + (c + 1) * own_width - parts_.candidate.width();
-    wave.EmbedCandidate(c, slot, embedded);
+  float* embedded = own_.data() + (candidates.begin + 1) * own_width - parts_.candidate.width();
+  wave.EmbedCandidates(candidates, slot, embedded, own_width);
+  for (int64_t c = candidates.begin; c < candidates.end; ++c, embedded += own_width) {
     for (size_t h = 0; h < queries_.size(); ++h) {
       const HistoryPart& part = parts_.histories[h];
       part.CopyQuery(embedded, queries_[h].data() + c * part.keys.width());

@@ -23,7 +23,8 @@ void CheckOne(const Batch& batch) {
 void User::State::Prepare(const CheckedBatch& batch) {
   histories.resize(parts.histories.size());
   std::vector<int64_t> unknown(parts.unknown.size());
-  parts.user.Embed(batch.user, 0, Reserve(features, static_cast<size_t>(parts.user.width())), 1, unknown.data());
+  float* embedded = Reserve(features, static_cast<size_t>(parts.user.width()));
+  parts.user.Embed(batch.user, {0, 1}, {embedded, 0, 1}, unknown.data());
   parts.CountUnknown(unknown);
   Append(batch);
 }

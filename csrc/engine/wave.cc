@@ -32,16 +32,18 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
 
 const float* Wave::Bias(int64_t request) const { return biases_.data() + request * parts_.tower->bias_size(); }
 
-void Wave::EmbedCandidate(int64_t candidate, int slot, float* out) {
+void Wave::EmbedCandidates(Range candidates, int slot, float* out, int64_t step) {
   const size_t before = parts_.file.schema.user.features.size() + batch_->context.columns.size();
   std::vector<int64_t>& unknown = unknown_[static_cast<size_t>(slot)];
   if (!SharedCandidates()) {
-    candidate += batch_->candidate.Of(requests_.begin).begin;
-    return parts_.candidate.Embed(batch_->candidate, candidate, out, 1, unknown.data() + before);
+    const int64_t before_wave = batch_->candidate.Of(requests_.begin).begin;
+    const Range given = {before_wave + candidates.begin, before_wave + candidates.end};
+    return parts_.candidate.Embed(batch_->candidate, given, {out, step, 1}, unknown.data() + before);
   }
-  const int64_t catalogue = batch_->candidate.Of(0).size();
-  const bool first = requests_.begin == 0 && candidate < catalogue;
-  parts_.candidate.Embed(batch_->candidate, candidate % catalogue, out, 1,
+  if (candidates.size() == 0) return;
+  const int64_t catalogue = batch_->candidate.Of(0).size(), item = candidates.begin % catalogue;
+  const bool first = requests_.begin == 0 && candidates.begin < catalogue;
+  parts_.candidate.Embed(batch_->candidate, {item, item + candidates.size()}, {out, step, 1},
                          first ? unknown.data() + before : counted_before_[static_cast<size_t>(slot)].data());
 }
 
@@ -54,10 +56,10 @@ void Wave::PrepareRequest(int64_t request, int slot) {
   if (user_ != nullptr) {
     std::copy_n(user_->features.data(), parts_.user.width(), values);
   } else {
-    parts_.user.Embed(batch_->user, row, values, 1, unknown_ids);
+    parts_.user.Embed(batch_->user, {row, row + 1}, {values, 0, 1}, unknown_ids);
   }
   unknown_ids += parts_.file.schema.user.features.size();
-  parts_.context.Embed(batch_->context, row, values + parts_.user.width(), 1, unknown_ids);
+  parts_.context.Embed(batch_->context, {row, row + 1}, {values + parts_.user.width(), 0, 1}, unknown_ids);
   unknown_ids += batch_->context.columns.size() + batch_->candidate.columns.size();
   tower.Bias(values, biases_.data() + request * tower.bias_size(), values + shared);
   for (size_t h = 0; h < histories_.size(); ++h) {

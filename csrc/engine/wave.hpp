@@ -31,9 +31,9 @@ class Wave {
   // Whether every request has all candidates of the first.
   bool SharedCandidates() const { return batch_->candidate.shared; }
 
-  // A candidate's features, all of them: [parts.candidate.width()]. Counts its unknown ids for the thread in `slot`,
-  // those of shared candidates once in a batch.
-  void EmbedCandidate(int64_t candidate, int slot, float* out);
+  // All features of candidates of one request, parts.candidate.width() floats each, `step` floats from one to the next.
+  // Counts their unknown ids for the thread in `slot`, those of shared candidates once in a batch.
+  void EmbedCandidates(Range candidates, int slot, float* out, int64_t step);
 
   // Adds the unknown ids seen since the last call to the model's, or drops them.
   void CountUnknown();
