@@ -80,6 +80,10 @@ class Core:
         with self._counting:
             return dict(self._unknown)
 
+    @property
+    def multiply_adds(self) -> dict[str, int]:
+        return {"request": 0, "done": 0}
+
     def score(
         self,
         columns: Mapping[str, Encoded],

@@ -37,6 +37,8 @@ class Core(Protocol):
     def memory_bytes(self) -> int: ...
     @property
     def unknown_ids(self) -> dict[str, int]: ...
+    @property
+    def multiply_adds(self) -> dict[str, int]: ...
     def score(
         self,
         columns: dict[str, tuple[Any, ...]],
@@ -66,7 +68,8 @@ class PlanReport(NamedTuple):
     distinct_pairs: int
     """Those that differ in a feature, in memory at one time: the attention weights that have to be computed."""
     multiply_adds: dict[str, int]
-    """`request`: request by request; `candidate`: candidate by candidate; `auto`: what `plan="auto"` does."""
+    """`request`: request by request; `candidate`: candidate by candidate; `auto`: what `plan="auto"` does, which is one
+    of them, or candidate by candidate for those candidates alone that come often enough."""
 
 
 class Ranking(NamedTuple):
@@ -169,9 +172,9 @@ class Model:
 
         `plan`: `request` scores request by request. `auto` scores candidate by candidate where many requests have
         candidates and behaviours in common, because the weight of a behaviour for a candidate is the same for every
-        user, and request by request elsewhere. Scores are the same bits under each plan, and depend neither on the
-        other candidates and requests nor on the threads. Beside the batch a call takes at most some 300 MB, or what
-        one request needs.
+        user. Candidates that come too seldom for that are scored where they come, and so are all where too few come
+        often. Scores are the same bits under each plan, and depend neither on the other candidates and requests nor on
+        the threads. Beside the batch a call takes at most some 300 MB, or what one request needs.
 
         `catalogue`: the candidate columns with an entry per item, in place of those in `columns`. Every request is
         scored against all items, and the result is [requests * items], request after request.
@@ -257,6 +260,14 @@ class Model:
     def unknown_ids(self) -> dict[str, int]:
         """Ids per column that the model did not know, and scored with their table's default row, so far."""
         return self._core.unknown_ids
+
+    @property
+    def multiply_adds(self) -> dict[str, int]:
+        """Of all scoring so far: what was `done`, and what it would have been request by request, `request`.
+
+        Both are 0 on a GPU, where nothing is counted.
+        """
+        return self._core.multiply_adds
 
     @property
     def schema(self) -> Schema:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import din_infer
-from din_infer.commands.score import short_number
+from din_infer.bulk import Counts
+from din_infer.commands.score import progress_text, short_number
 from din_infer.commands.show import calibration, print_calibration, print_splits
 
 pa = pytest.importorskip("pyarrow")
@@ -195,3 +196,9 @@ def test_a_bad_row_leaves_no_file(din_infer_command, model_path, requests_path, 
 )
 def test_progress_shows_short_numbers(number, text):
     assert short_number(number) == text
+
+
+def test_progress_says_what_reuse_saved():
+    counts = Counts(requests=10, candidates=3000, multiply_adds=25, multiply_adds_by_request=100)
+    assert progress_text(counts, 2.0) == "3k candidates, 1.5k/s, 75% saved"
+    assert progress_text(Counts(), 1.0) == "0 candidates, 0/s"

@@ -93,6 +93,38 @@ def test_both_plans_give_the_same_bits(path, requests, candidates, behaviours, t
     assert_same_bits(path, given, threads)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_candidates_that_come_seldom_are_scored_where_they_come(path, threads):
+    rng = np.random.default_rng(1)
+    given = columns(60, 100, 60)
+    ids, shops = given["candidate.item_id"], given["candidate.shop"]
+    often = np.arange(len(ids.values)) % 2 == 0
+    counts = np.where(often, 1, 6)  # six shops, drawn at random, are found once
+    values = rng.integers(0, 30, counts.sum())
+    values[np.repeat(often, counts)] = ids.values[often] % 31
+    given["candidate.shop"] = Jagged(Jagged.from_lengths(values, counts), shops.offsets)
+    for name in ("clicks.item_id", "purchases.item_id"):  # in no history twice
+        given[name] = Jagged.from_lists([rng.permutation(ITEMS)[:count] for count in given[name].lengths])
+    report = din_infer.load(path).explain_plan(given)
+    work = report.multiply_adds
+    assert report.candidates / 2 < report.distinct_candidates < report.candidates
+    assert work["candidate"] < work["auto"] < work["request"]
+    assert_same_bits(path, given, threads)
+
+
+def test_what_was_done_is_counted(path):
+    model = din_infer.load(path, threads=2)
+    assert model.multiply_adds == {"request": 0, "done": 0}
+    given = columns(60, 100, 60)
+    work = model.explain_plan(given).multiply_adds
+    assert model.multiply_adds["done"] == 0
+    model.score(given)
+    assert model.multiply_adds == {"request": work["request"], "done": work["auto"]}
+    model.score(given, plan="request")
+    counted = model.multiply_adds
+    assert counted["done"] - work["auto"] == counted["request"] - work["request"] > work["auto"]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("plan", ["request", "auto"])
 def test_a_catalogue_is_every_requests_candidates(path, threads, plan):

@@ -15,6 +15,11 @@ constexpr int64_t kWeightBytes = int64_t{32} << 20;
 // And the features of distinct candidates.
 constexpr int64_t kCandidateBytes = int64_t{64} << 20;
 
+constexpr int64_t kCacheLine = 64 / sizeof(float);
+
+// To bring keys together, scatter weights and gather them costs a quarter of the multiply-adds.
+int64_t WithGathering(int64_t multiply_adds) { return multiply_adds + multiply_adds / 4; }
+
 }  // namespace
 
 CandidatePlan::CandidatePlan(const Model::Parts& parts, int threads)
@@ -49,11 +54,13 @@ bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, Plan
   report = {};
   report.candidates = wave.Candidates();
   report.distinct_candidates = candidates_.size();
-  report.request = report.candidate = wave.Candidates() * parts_.tower->Work();
+  report.request = wave.Candidates() * parts_.tower->Work();
+  work_.assign(static_cast<size_t>(candidates_.size()), {});
   for (size_t h = 0; h < keys_.size(); ++h) {
     FindKeys(wave, h, parallel);
     AddUnit(wave, h, auto_fold, parallel, report);
   }
+  FindShared(wave.Requests(), ChunkSize(parallel.threads()), report);
   return true;
 }
 
@@ -72,16 +79,53 @@ void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Pa
     }
   }
   std::atomic<int64_t> distinct{0};
+  const std::vector<PackedKeys>& packed = wave.Keys(history);
   parallel.For((candidates_.size() + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
+    NeededKeys& needed = scratch_[static_cast<size_t>(slot)].needed;
     for (int64_t c = group * kGroup; c < std::min((group + 1) * kGroup, candidates_.size()); ++c) {
       FindNeeded(wave, history, c, scratch_[static_cast<size_t>(slot)]);
-      distinct += scratch_[static_cast<size_t>(slot)].needed.size();
+      distinct += needed.size();
+      int64_t met = 0;
+      for (int64_t p = begins_[static_cast<size_t>(c)]; p < begins_[static_cast<size_t>(c) + 1]; ++p) {
+        met += packed[static_cast<size_t>(by_candidate_[static_cast<size_t>(p)].request)].count;
+      }
+      Work& work = work_[static_cast<size_t>(c)];
+      work.shared += unit.FoldWork() + needed.size() * unit.ScoreWork() + met * unit.dim();
+      work.alone += candidates_.Occurrences(c) * unit.FoldWork() + met * unit.PairWork();
     }
   });
   report.pairs += pairs;
   report.distinct_pairs += distinct;
   report.request += folds * unit.FoldWork() + pairs * unit.PairWork();
-  report.candidate += candidates_.size() * unit.FoldWork() + distinct * unit.ScoreWork() + pairs * unit.dim();
+}
+
+// The candidates that share weights are the most frequent ones, as many as make the estimate least.
+void CandidatePlan::FindShared(int64_t requests, int64_t chunk_size, PlanReport& report) {
+  Work all, before;
+  for (const Work& work : work_) all.shared += work.shared, all.alone += work.alone;
+  report.candidate = report.candidates * parts_.tower->Work() + all.shared;
+  report.chosen = report.candidates * parts_.tower->Work() + all.alone;
+  estimate_ = report.chosen;
+  shared_ = 0;
+  int64_t pairs = 0, in_chunk = 0, towers = 0;  // of candidates up to here, and of whole chunks of them
+  for (int64_t c = 0; c < candidates_.size(); ++c) {
+    if (c % chunk_size == 0) towers += TowerEstimate(requests, in_chunk), in_chunk = 0;
+    pairs += candidates_.Occurrences(c), in_chunk += candidates_.Occurrences(c);
+    before.shared += work_[static_cast<size_t>(c)].shared, before.alone += work_[static_cast<size_t>(c)].alone;
+    const int64_t alone = all.alone - before.alone;
+    const int64_t estimate = WithGathering(before.shared) + towers + TowerEstimate(requests, in_chunk) + alone +
+                             (report.candidates - pairs) * parts_.tower->Work();
+    if (estimate >= estimate_) continue;
+    estimate_ = estimate;
+    report.chosen = before.shared + alone + report.candidates * parts_.tower->Work();
+    shared_ = c + 1;
+  }
+}
+
+// A tower takes a vector of candidates in the time of one, and those of a chunk are spread over all requests.
+int64_t CandidatePlan::TowerEstimate(int64_t requests, int64_t pairs) const {
+  const int64_t lanes = Kernels().tile / 3;
+  return lanes * std::min(pairs, requests + pairs / lanes) * parts_.tower->Work();
 }
 
 void CandidatePlan::FindKeys(const Wave& wave, size_t history, Parallel& parallel) {
@@ -149,8 +193,8 @@ void CandidatePlan::Score(const Wave& wave, Parallel& parallel, float* scores) {
   const int64_t chunk_size = ChunkSize(parallel.threads());
   const int64_t histories = static_cast<int64_t>(keys_.size());
   for (Keys& keys : keys_) Reserve(keys.weights, static_cast<size_t>(chunk_size * keys.distinct.size()));
-  for (Range chunk{0, 0}; chunk.begin < candidates_.size(); chunk.begin = chunk.end) {
-    chunk.end = std::min(chunk.begin + chunk_size, candidates_.size());
+  for (Range chunk{0, 0}; chunk.begin < shared_; chunk.begin = chunk.end) {
+    chunk.end = std::min(chunk.begin + chunk_size, shared_);
     const int64_t groups = (chunk.size() + kGroup - 1) / kGroup;
     parallel.For(groups * histories, [&](int64_t item, int slot) {
       const int64_t group = item / histories, first = chunk.begin + group * kGroup;
@@ -159,9 +203,17 @@ void CandidatePlan::Score(const Wave& wave, Parallel& parallel, float* scores) {
     });
     FindTiles(wave, chunk);
     parallel.For(static_cast<int64_t>(tiles_.size()), [&](int64_t item, int slot) {
-      ScoreTile(wave, tiles_[static_cast<size_t>(item)], chunk, scratch_[static_cast<size_t>(slot)], scores);
+      const Tile& tile = tiles_[static_cast<size_t>(item)];
+      PoolTile(wave, tile, chunk, scratch_[static_cast<size_t>(slot)]);
+      ScoreTile(wave, tile, scratch_[static_cast<size_t>(slot)], scores);
     });
   }
+  FindTiles(wave, {shared_, candidates_.size()});
+  parallel.For(static_cast<int64_t>(tiles_.size()), [&](int64_t item, int slot) {
+    const Tile& tile = tiles_[static_cast<size_t>(item)];
+    PoolTileAlone(wave, tile, scratch_[static_cast<size_t>(slot)]);
+    ScoreTile(wave, tile, scratch_[static_cast<size_t>(slot)], scores);
+  });
 }
 
 // The candidates of the chunk in each request, tile by tile.
@@ -210,6 +262,17 @@ void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidate
   }
 }
 
+// The keys to be brought together are spread over more memory than caches hold.
+void CandidatePlan::PrefetchNeeded(const Keys& keys, int64_t number, const NeededKeys& needed) const {
+  const int64_t tile = Kernels().tile, first = number * tile, last = std::min(first + tile, keys.distinct.size());
+  if (2 * needed.KeysIn(number) >= last - first) return;
+  for (int64_t key = first; key < last; ++key) {
+    if (!needed.Has(key)) continue;
+    const float* row = keys.distinct.Row(key);
+    for (int64_t i = 0; i < keys.distinct.dim(); i += kCacheLine) __builtin_prefetch(row + i);
+  }
+}
+
 // One candidate's weights of the keys in scratch.needed, kGroup floats apart. Tiles of which at least half is needed
 // are scored where they are; the other needed keys are brought together first.
 void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const {
@@ -225,8 +288,10 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
     for (size_t w = 0; w < scratch.waiting.size(); ++w) weights[scratch.waiting[w] * kGroup] = scores[w];
     scratch.waiting.clear();
   };
-  for (const int64_t number : scratch.needed.Tiles()) {
-    const int64_t first = number * tile, columns = std::min(tile, keys.distinct.size() - first);
+  const std::vector<int64_t>& tiles = scratch.needed.Tiles();
+  for (size_t at = 0; at < tiles.size(); ++at) {
+    if (at + 1 < tiles.size()) PrefetchNeeded(keys, tiles[at + 1], scratch.needed);
+    const int64_t number = tiles[at], first = number * tile, columns = std::min(tile, keys.distinct.size() - first);
     if (2 * scratch.needed.KeysIn(number) >= columns) {
       unit.Scores(folded, keys.tiles.data() + first * dim, columns, scratch.unit.data(), scores);
       for (int64_t c = 0; c < columns; ++c) weights[(first + c) * kGroup] = scores[c];
@@ -242,21 +307,20 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
   score_waiting();
 }
 
-void CandidatePlan::ScoreTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch, float* scores) const {
-  const Tower& tower = *parts_.tower;
-  float* own = Reserve(scratch.own, static_cast<size_t>(Kernels().tile * tower.own_width()));
-  const int32_t* places = by_request_.data() + tile.places.begin;
-  for (int64_t c = 0; c < tile.places.size(); ++c) {
-    const int64_t number = *candidates_.Numbers(places[c]);
-    Pool(wave, tile.request, number, number - chunk.begin, own + c * tower.own_width(), scratch);
-  }
-  const float* found = tower.Probabilities(own, tile.places.size(), wave.Bias(tile.request), scratch.tower);
-  for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = found[c];
+float* CandidatePlan::OwnRows(Scratch& scratch) const {
+  return Reserve(scratch.own, static_cast<size_t>(Kernels().tile * parts_.tower->own_width()));
 }
 
-// What the tower reads of one candidate: the histories pooled with its weights, and its own features.
-void CandidatePlan::Pool(const Wave& wave, int64_t request, int64_t candidate, int64_t place, float* own,
-                         Scratch& scratch) const {
+void CandidatePlan::PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const {
+  float* own = OwnRows(scratch);
+  for (int64_t place = tile.places.begin; place < tile.places.end; ++place, own += parts_.tower->own_width()) {
+    const int64_t candidate = *candidates_.Numbers(by_request_[static_cast<size_t>(place)]);
+    Pool(wave, tile.request, candidate - chunk.begin, own, scratch);
+  }
+}
+
+// One candidate: the histories pooled with its weights.
+void CandidatePlan::Pool(const Wave& wave, int64_t request, int64_t place, float* own, Scratch& scratch) const {
   for (size_t h = 0; h < keys_.size(); ++h) {
     const Keys& keys = keys_[h];
     const ActivationUnit& unit = *parts_.histories[h].unit;
@@ -267,8 +331,45 @@ void CandidatePlan::Pool(const Wave& wave, int64_t request, int64_t candidate, i
     for (int64_t t = 0; t < packed.count; ++t) scores[t] = weights[numbers[t] * kGroup];
     unit.PoolScores(scores, packed, Reserve(scratch.unit, unit.scratch()), own + parts_.histories[h].own_begin);
   }
-  const float* features = candidates_.Row(candidate);
-  std::copy(features, features + parts_.candidate.width(), own + parts_.tower->own_width() - parts_.candidate.width());
+}
+
+void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, Scratch& scratch) const {
+  const int64_t own_width = parts_.tower->own_width();
+  float* own = OwnRows(scratch);
+  for (const HistoryPart& part : parts_.histories) {
+    const ActivationUnit& unit = *part.unit;
+    const size_t history = static_cast<size_t>(&part - parts_.histories.data());
+    const PackedKeys& packed = wave.Keys(history)[static_cast<size_t>(tile.request)];
+    float* queries = Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
+    float* folded = Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
+    Reserve(scratch.unit, unit.scratch());
+    for (int64_t first = 0; first < tile.places.size(); first += kGroup) {
+      const int64_t count = std::min(kGroup, tile.places.size() - first);
+      const int32_t* places = by_request_.data() + tile.places.begin + first;
+      for (int64_t c = 0; c < count; ++c) {
+        part.CopyQuery(candidates_.Row(*candidates_.Numbers(places[c])), queries + c * unit.dim());
+      }
+      unit.Fold(queries, unit.dim(), count, folded, scratch.unit.data());
+      for (int64_t c = 0; c < count; ++c) {
+        unit.Pool(folded + c * unit.folded_size(), packed, scratch.unit.data(),
+                  own + (first + c) * own_width + part.own_begin);
+      }
+    }
+  }
+}
+
+// A tile whose histories are pooled.
+void CandidatePlan::ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const {
+  const Tower& tower = *parts_.tower;
+  const int64_t width = parts_.candidate.width();
+  const int32_t* places = by_request_.data() + tile.places.begin;
+  float* own = OwnRows(scratch);
+  for (int64_t c = 0; c < tile.places.size(); ++c) {
+    const float* features = candidates_.Row(*candidates_.Numbers(places[c]));
+    std::copy(features, features + width, own + (c + 1) * tower.own_width() - width);
+  }
+  const float* found = tower.Probabilities(own, tile.places.size(), wave.Bias(tile.request), scratch.tower);
+  for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = found[c];
 }
 
 }  // namespace din_infer

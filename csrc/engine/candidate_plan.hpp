@@ -1,6 +1,7 @@
 // Scores a wave candidate by candidate. A behaviour's weight depends on its own features and the candidate's, not on
 // the user, so it is computed once for all requests that have both; each request then gathers the weights of its
-// behaviours and pools them. The bits are those of RequestPlan.
+// behaviours and pools them. Candidates that come too seldom for that are scored where they come, each over the whole
+// history of its request. The bits are those of RequestPlan.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,13 @@ class CandidatePlan {
   // Memory that a request takes at most in a wave, apart from distinct candidates.
   static int64_t Bytes(const Model::Parts& parts, const CheckedBatch& batch, int64_t request);
 
-  // Finds what is distinct in a wave, and what scoring it would take. False where the candidates have too little in
-  // common for the memory that the distinct ones may take.
+  // Finds what is distinct in a wave, which candidates share weights, and what scoring it would take: report.chosen is
+  // what Score takes. False where the candidates have too little in common for the memory that the distinct ones may
+  // take.
   bool Prepare(Wave& wave, bool auto_fold, Parallel& parallel, PlanReport& report);
+
+  // Whether Score is the faster way to score the wave that was prepared.
+  bool Pays(const PlanReport& report) const { return estimate_ < report.request; }
 
   // The wave that was prepared; scores [wave.Candidates()].
   void Score(const Wave& wave, Parallel& parallel, float* scores);
@@ -36,6 +41,9 @@ class CandidatePlan {
   struct Tile {  // some of a request's candidates, at most as many as a tile has columns
     int64_t request;
     Range places;  // in by_request_
+  };
+  struct Work {  // multiply-adds of one candidate's activation units in all its requests
+    int64_t shared = 0, alone = 0;
   };
   struct Keys {
     Distinct distinct;
@@ -52,14 +60,20 @@ class CandidatePlan {
   void FindKeys(const Wave& wave, size_t history, Parallel& parallel);
   void SortPairs(const Wave& wave);
   void AddUnit(const Wave& wave, size_t history, bool auto_fold, Parallel& parallel, PlanReport& report);
+  void FindShared(int64_t requests, int64_t chunk_size, PlanReport& report);
+  int64_t TowerEstimate(int64_t requests, int64_t pairs) const;
   void FindNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const;
   int64_t ChunkSize(int threads) const;
   void WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, Scratch& scratch);
+  void PrefetchNeeded(const Keys& keys, int64_t number, const NeededKeys& needed) const;
   void Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const;
   void FindTiles(const Wave& wave, Range chunk);
-  void ScoreTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch, float* scores) const;
-  // `place`: of the candidate in the chunk.
-  void Pool(const Wave& wave, int64_t request, int64_t candidate, int64_t place, float* own, Scratch& scratch) const;
+  float* OwnRows(Scratch& scratch) const;  // of a tile: what the tower reads of each candidate
+  // Writes the pooled histories of a tile's candidates to their own rows; `place`: of a candidate in the chunk.
+  void PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const;
+  void Pool(const Wave& wave, int64_t request, int64_t place, float* own, Scratch& scratch) const;
+  void PoolTileAlone(const Wave& wave, const Tile& tile, Scratch& scratch) const;
+  void ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const;
 
   const Model::Parts& parts_;
   Distinct candidates_;
@@ -69,6 +83,9 @@ class CandidatePlan {
   std::vector<int32_t> by_request_;  // each request's candidates, by number
   std::vector<int64_t> next_;        // of each request in by_request_: the first that is not scored yet
   std::vector<Tile> tiles_;
+  std::vector<Work> work_;        // by candidate
+  int64_t shared_ = 0;            // candidates that share weights: the most frequent ones
+  int64_t estimate_ = 0;          // what Score takes, in multiply-adds that gather nothing
   std::vector<Scratch> scratch_;  // one per thread
 };
 

@@ -43,6 +43,7 @@ class Distinct {
   void Repeat(int64_t requests);
 
   int64_t size() const { return static_cast<int64_t>(places_.size()); }
+  int64_t dim() const { return static_cast<int64_t>(rows_[0].size()); }
   const float* Row(int64_t number) const { return sets_[0].Row(places_[static_cast<size_t>(number)]); }
   const int32_t* Numbers(int64_t item) const { return numbers_.data() + item; }  // from this item on
   int64_t Occurrences(int64_t number) const { return occurrences_[static_cast<size_t>(number)]; }

@@ -181,6 +181,10 @@ std::map<std::string, int64_t> Model::unknown_ids() const {
   return counts;
 }
 
+MultiplyAdds Model::multiply_adds() const {
+  return {parts_->work_request.load(std::memory_order_relaxed), parts_->work_done.load(std::memory_order_relaxed)};
+}
+
 size_t Model::memory_bytes() const { return parts_->MemoryBytes(); }
 
 }  // namespace din_infer

@@ -53,6 +53,8 @@ struct Model::Parts {
   // Ids that got a default row, in all scoring so far: per feature, group after group as Schema::Groups gives them.
   mutable std::vector<std::atomic<int64_t>> unknown;
   void CountUnknown(const std::vector<int64_t>& ids) const;  // adds as many, per feature
+
+  mutable std::atomic<int64_t> work_request{0}, work_done{0};  // of Model::multiply_adds
 };
 
 }  // namespace din_infer

@@ -42,9 +42,13 @@ struct Scorer::State {
 
   CheckedBatch ListsOf(const User& user, const Batch& batch) const;
   Range NextCandidateWave(const CheckedBatch& batch, int64_t begin) const;
-  bool MayShare(const CheckedBatch& batch, Range requests) const;
+  struct Size {
+    int64_t rows = 0, work = 0;  // candidates and behaviours; multiply-adds request by request
+  };
+  Size SizeOf(const CheckedBatch& batch, Range requests) const;
+  bool MayShare(const CheckedBatch& batch, Range requests, const Size& size) const;
+  void CountWork(int64_t request, int64_t done) const;
   bool PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report);
-  static bool Pays(const PlanReport& report) { return report.candidate + report.candidate / 4 < report.request; }
 
   Model model;
   const Model::Parts& parts;
@@ -56,15 +60,22 @@ struct Scorer::State {
 };
 
 void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
-  if (options.plan == Plan::kRequest) return ScoreByRequest(batch, {0, batch.requests}, scores);
+  if (options.plan == Plan::kRequest) {
+    const int64_t work = SizeOf(batch, {0, batch.requests}).work;
+    CountWork(work, work);
+    return ScoreByRequest(batch, {0, batch.requests}, scores);
+  }
   Range requests;
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
+    const Size size = SizeOf(batch, requests);
     PlanReport report;
-    if (MayShare(batch, requests) && PrepareByCandidate(batch, requests, report) && Pays(report)) {
+    if (MayShare(batch, requests, size) && PrepareByCandidate(batch, requests, report) && by_candidate.Pays(report)) {
       by_candidate.Score(wave, parallel, scores + batch.FirstScore(requests.begin));
       wave.CountUnknown();
+      CountWork(report.request, report.chosen);
     } else {
+      CountWork(size.work, size.work);
       wave.ForgetUnknown();  // they are counted when they are scored
       ScoreByRequest(batch, requests, scores);
     }
@@ -96,21 +107,30 @@ Range Scorer::State::NextCandidateWave(const CheckedBatch& batch, int64_t begin)
   return wave_requests;
 }
 
-bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests) const {
-  if (parts.file.semantics.pooling != Pooling::kActivationUnit) return false;
-  int64_t work = 0, rows = 0;
+Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range requests) const {
+  Size size;
   for (int64_t r = requests.begin; r < requests.end; ++r) {
     const int64_t queries = batch.candidate.Of(r).size();
-    rows += queries;
+    size.rows += queries;
+    size.work += queries * parts.tower->Work();
     for (size_t h = 0; h < parts.histories.size(); ++h) {
-      const ActivationUnit& unit = *parts.histories[h].unit;
       const int64_t keys = Kept(*parts.histories[h].schema, batch.histories[h].Of(r)).size();
-      rows += keys;
-      work += queries * (unit.FoldWork() + keys * unit.PairWork());
+      size.rows += keys;
+      const auto& unit = parts.histories[h].unit;
+      if (unit.has_value()) size.work += queries * (unit->FoldWork() + keys * unit->PairWork());
     }
   }
-  if (work < rows * kRowWork) return false;
+  return size;
+}
+
+bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests, const Size& size) const {
+  if (parts.file.semantics.pooling != Pooling::kActivationUnit || size.work < size.rows * kRowWork) return false;
   return requests.size() >= kFewRequests || RepeatedShare(parts.file.schema, batch, requests) >= kRepeatedShare;
+}
+
+void Scorer::State::CountWork(int64_t request, int64_t done) const {
+  parts.work_request.fetch_add(request, std::memory_order_relaxed);
+  parts.work_done.fetch_add(done, std::memory_order_relaxed);
 }
 
 bool Scorer::State::PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report) {
@@ -125,7 +145,8 @@ PlanReport Scorer::State::Report(const CheckedBatch& batch) {
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
     PlanReport report;
-    const bool shared = PrepareByCandidate(batch, requests, report) && MayShare(batch, requests) && Pays(report);
+    const bool shared = PrepareByCandidate(batch, requests, report) &&
+                        MayShare(batch, requests, SizeOf(batch, requests)) && by_candidate.Pays(report);
     wave.ForgetUnknown();
     total.candidates += report.candidates;
     total.distinct_candidates += report.distinct_candidates;
@@ -133,7 +154,7 @@ PlanReport Scorer::State::Report(const CheckedBatch& batch) {
     total.distinct_pairs += report.distinct_pairs;
     total.request += report.request;
     total.candidate += report.candidate;
-    total.chosen += shared ? report.candidate : report.request;
+    total.chosen += shared ? report.chosen : report.request;
   }
   return total;
 }

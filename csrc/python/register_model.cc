@@ -144,6 +144,11 @@ void RegisterModel(py::module_& module) {
       .def_property_readonly("metadata", [](const SharedModel& shared) { return shared.model().metadata(); })
       .def_property_readonly("memory_bytes", [](const SharedModel& shared) { return shared.model().memory_bytes(); })
       .def_property_readonly("unknown_ids", [](const SharedModel& shared) { return shared.model().unknown_ids(); })
+      .def_property_readonly("multiply_adds",
+                             [](const SharedModel& shared) {
+                               const MultiplyAdds work = shared.model().multiply_adds();
+                               return std::map<std::string, int64_t>{{"request", work.request}, {"done", work.done}};
+                             })
       .def("score", &SharedModel::Score, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),
            py::arg("threads"), py::arg("auto_fold"), py::arg("auto_plan"))
       .def("explain_plan", &SharedModel::ExplainPlan, py::arg("columns"), py::arg("requests"), py::arg("catalogue"),

@@ -1,6 +1,7 @@
 // Both plans on the golden model files, with many requests that share candidates and behaviours.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -83,6 +84,35 @@ TEST_P(Plans, GiveTheSameBitsOnAnyNumberOfThreads) {
             << requests << " requests, " << threads << " threads";
       }
     }
+  }
+}
+
+// Some candidates in many requests and each of the others in one.
+TEST_P(Plans, GiveTheSameBitsWhereCandidatesComeOftenAndSeldom) {
+  Json columns = Mixed(150, 7);
+  const auto dense = [](const Feature& feature) { return feature.table == kDense; };
+  const auto& features = parts_.file.schema.candidate.features;
+  const auto feature = std::find_if(features.begin(), features.end(), dense);
+  if (feature == features.end()) GTEST_SKIP() << "candidates are told apart by a dense feature here";
+  double next = 0;
+  for (Json& request : columns["candidate." + feature->name]) {
+    for (size_t c = 0; c < request.size() / 2; ++c) request[c] = ++next / 1024;
+  }
+  const Requests mixed(parts_.file.schema, columns);
+  const CheckedBatch batch = CheckBatch(parts_.file.schema, mixed.batch);
+  const std::vector<float> expected = ByRequest(batch);
+  for (int threads : {1, 3}) {
+    Parallel parallel(threads);
+    Wave wave(parts_, threads);
+    CandidatePlan plan(parts_, threads);
+    std::vector<float> scores = Unset(batch);
+    wave.Prepare(batch, {0, batch.requests}, parallel);
+    PlanReport report;
+    ASSERT_TRUE(plan.Prepare(wave, false, parallel, report));
+    EXPECT_LT(report.candidate, report.chosen);  // some are scored where they come,
+    EXPECT_LT(report.chosen, report.request);    // and some once
+    plan.Score(wave, parallel, scores.data());
+    EXPECT_EQ(std::memcmp(scores.data(), expected.data(), scores.size() * sizeof(float)), 0) << threads << " threads";
   }
 }
 

@@ -81,10 +81,6 @@ class Catalogue:
         """The candidate columns of items `first` to `last`, as `Model.score` takes a catalogue."""
         return {name: column[first:last] for name, column in self._columns.items()}
 
-    def first_chunk(self, requests: int) -> Columns:
-        """The items that `rank` scores first."""
-        return self.columns(*next(self._chunks(requests)))
-
     def lists(self, ranked: Ranked) -> pa.Table:
         """The items' columns as lists, one per request, with `score` behind them."""
         offsets = Jagged.from_lengths(ranked.scores, ranked.lengths).offsets

@@ -14,13 +14,23 @@ class Counts:
 
     - `requests`: scored; `rejected`: left out because they did not fit the model;
     - `candidates`: pairs of a request and a candidate that were scored;
-    - `unknown_ids`: by column, ids scored with their table's default row; a candidate counts once per request.
+    - `unknown_ids`: by column, ids scored with their table's default row; a candidate counts once per request;
+    - `multiply_adds`: done, and `multiply_adds_by_request`: what they would have been without reuse among requests.
     """
 
     requests: int = 0
     rejected: int = 0
     candidates: int = 0
     unknown_ids: Mapping[str, int] = field(default_factory=dict)
+    multiply_adds: int = 0
+    multiply_adds_by_request: int = 0
+
+    @property
+    def saved(self) -> float | None:
+        """The share of multiply-adds that reuse among requests saved; None before anything was scored."""
+        if not self.multiply_adds_by_request:
+            return None
+        return 1 - self.multiply_adds / self.multiply_adds_by_request
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -28,6 +38,8 @@ class Counts:
             self.rejected + other.rejected,
             self.candidates + other.candidates,
             dict(Counter(self.unknown_ids) + Counter(other.unknown_ids)),
+            self.multiply_adds + other.multiply_adds,
+            self.multiply_adds_by_request + other.multiply_adds_by_request,
         )
 
     def to_json(self) -> str:

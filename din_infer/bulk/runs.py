@@ -26,8 +26,7 @@ class Summary:
 
     - `counts`: of all parts; `resumed`: of those that an earlier run left, which are among them;
     - `rejects`: where the rejected rows are, None where there are none;
-    - `seconds`: of this run;
-    - `saved`: the share of multiply-adds that reuse among requests saved, in a sample of this run; None without one.
+    - `seconds`: of this run.
     """
 
     counts: Counts
@@ -36,7 +35,6 @@ class Summary:
     out: Path
     rejects: Path | None
     seconds: float
-    saved: float | None
     backend: str
     threads: int
 
@@ -94,7 +92,6 @@ def run(
         out=out,
         rejects=rejects if counts.rejected else None,
         seconds=time.perf_counter() - start,
-        saved=scorer.saved,
         backend=scorer.model.backend,
         threads=scorer.model.threads,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from din_infer.batch import encode
@@ -15,12 +16,11 @@ from din_infer.bulk.checks import check_types, find_bad_rows, good_rows
 from din_infer.bulk.counts import Counts
 from din_infer.bulk.job import Job
 from din_infer.errors import InputError
-from din_infer.jagged import Jagged
 from din_infer.model import load
 from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
-SAMPLE = 1024  # requests of the first table, at most, that the share saved by reuse is told of
+REASON = "reason"  # the column that says why a request was rejected
 
 
 class Scored(NamedTuple):
@@ -40,7 +40,7 @@ class Scorer:
         self.model = load(job.model, threads=threads)
         schema = self.model.schema
         self.catalogue = None if job.catalogue is None else Catalogue(Path(job.catalogue), schema, job.exclude_seen)
-        self.saved: float | None = None  # share of the multiply-adds that reuse saves, once requests were scored
+        self._added = {"score", *(() if self.catalogue is None else self.catalogue.items.column_names)}
         self._groups = [g for g in schema.groups() if g != "candidate" or self.catalogue is None]
 
     def __call__(self, table: pa.Table) -> Scored:
@@ -51,9 +51,7 @@ class Scorer:
         as a list of the chosen items'. Raises InputError for requests that do not fit, unless the job rejects them.
         """
         try:
-            scored = self._score(table, {})
-            self._explain(table)
-            return scored
+            return self._score(table, {})
         except InputError as error:
             check_types(table.schema, self.model.schema, self._groups)
             self._check(table.slice(0, 0))  # of what is wrong with every row, no row is told
@@ -69,38 +67,57 @@ class Scorer:
         check_types(requests, self.model.schema, self._groups)
         return self(requests.empty_table()).table.schema
 
+    def with_reasons(self, table: pa.Table) -> pa.Table:
+        """The result with a row for each request, rejected ones too, and a last column `reason`, null for the others.
+
+        A rejected request keeps its own columns; what scoring adds is null. Raises InputError for a table that has a
+        column `reason`, and as a call does.
+        """
+        if REASON in table.column_names:
+            raise InputError(f"{REASON}: expected no such column among the requests', which the reasons need, got one")
+        scored, rejects, _ = self(table)
+        places = np.zeros(len(table), np.int64)
+        good = good_rows(len(table), rejects)
+        places[good] = np.arange(len(good))
+        rejected = np.isin(np.arange(len(table)), list(rejects))
+        spread = scored.take(pa.array(places, mask=rejected))
+        for index, name in enumerate(scored.column_names):
+            if name not in self._added:
+                spread = spread.set_column(index, scored.schema.field(name), table.column(name))
+        reasons = [rejects.get(row) for row in range(len(table))]
+        return spread.append_column(REASON, pa.array(reasons, pa.string()))
+
     def _check(self, table: pa.Table) -> None:
         columns = columns_of(table, self.model.schema, self._groups)
         encode(self.model.schema, columns, None if self.catalogue is None else self.catalogue.columns(0, 0))
 
-    def _explain(self, table: pa.Table) -> None:
-        """Planning takes up to a quarter of the time of scoring, so a sample of the first requests is planned again."""
-        if self.saved is not None or not len(table):
-            return
-        columns = columns_of(table.slice(0, SAMPLE), self.model.schema, self._groups)
-        items = None if self.catalogue is None else self.catalogue.first_chunk(len(table))
-        work = self.model.explain_plan(columns, catalogue=items).multiply_adds
-        self.saved = 1 - work["auto"] / work["request"] if work["request"] else 0.0
-
     def _score(self, table: pa.Table, rejects: dict[int, str]) -> Scored:
         columns = columns_of(table, self.model.schema, self._groups)
-        if self.catalogue is not None:
-            ranked = self.catalogue.rank(self.model, columns, len(table), self.job.top_k)
-            lists = self.catalogue.lists(ranked)
-            dropped = {self.model.schema.label, *lists.column_names}
-            result = _without(table, self.model.schema, ("candidate", *self.model.schema.histories), dropped)
-            for name in lists.column_names:
-                result = result.append_column(name, lists.column(name))
-            pairs = len(table) * len(self.catalogue)
-            return Scored(result, rejects, Counts(len(table), len(rejects), pairs, ranked.unknown_ids))
+        before = self.model.multiply_adds
+        score = self._score_lists if self.catalogue is None else self._rank
+        result, pairs, unknown = score(table, columns)
+        done, by_request = (self.model.multiply_adds[name] - before[name] for name in ("done", "request"))
+        return Scored(result, rejects, Counts(len(table), len(rejects), pairs, unknown, done, by_request))
+
+    def _score_lists(self, table: pa.Table, columns: dict[str, Any]) -> tuple[pa.Table, int, dict[str, int]]:
+        """Each request's own candidates: the result, how many, and unknown ids by column."""
         candidates = columns[f"candidate.{next(iter(self.model.schema.candidate))}"]
-        assert isinstance(candidates, Jagged)
         before = self.model.unknown_ids
         scores = self.model.score(columns, plan="auto")
         unknown = {name: count - before.get(name, 0) for name, count in self.model.unknown_ids.items()}
         result = _without(table, self.model.schema, self.model.schema.histories, ("score",))
-        result = result.append_column("score", list_array(scores, candidates.offsets))
-        return Scored(result, rejects, Counts(len(table), len(rejects), len(scores), unknown))
+        return result.append_column("score", list_array(scores, candidates.offsets)), len(scores), unknown
+
+    def _rank(self, table: pa.Table, columns: dict[str, Any]) -> tuple[pa.Table, int, dict[str, int]]:
+        """The same for the catalogue's items."""
+        assert self.catalogue is not None
+        ranked = self.catalogue.rank(self.model, columns, len(table), self.job.top_k)
+        lists = self.catalogue.lists(ranked)
+        dropped = {self.model.schema.label, *lists.column_names}
+        result = _without(table, self.model.schema, ("candidate", *self.model.schema.histories), dropped)
+        for name in lists.column_names:
+            result = result.append_column(name, lists.column(name))
+        return result, len(table) * len(self.catalogue), ranked.unknown_ids
 
 
 class BadRowError(InputError):
@@ -117,19 +134,32 @@ class BadRowError(InputError):
 def score_batches(batches: Iterable[pa.RecordBatch], job: Job, threads: int | None = 1) -> Iterator[pa.RecordBatch]:
     """Scores record batches one by one, as Spark's `mapInArrow` calls a function in its workers.
 
-        job = Job("/shared/model.onnx")
-        schema = Scorer(job).output_schema(to_arrow_schema(frame.schema))  # from pyspark.sql.pandas.types
+        job = Job("/shared/model.onnx", on_error="reject")
+        schema = batches_schema(to_arrow_schema(frame.schema), job)  # from pyspark.sql.pandas.types
         score = functools.partial(score_batches, job=job)
         frame.select(struct("*").alias("request")).mapInArrow(score, from_arrow_schema(schema))
 
     A batch of one struct column stands for its fields: mapInArrow takes no columns whose names have dots. A worker
-    loads the model once. Rejected requests are left out; with `on_error="fail"` the first one raises InputError.
+    loads the model once. With `on_error="reject"` every request comes out again, in its order, with a column `reason`
+    that is null where it was scored; with `on_error="fail"` the first that does not fit raises InputError.
     """
     scorer = _scorer(job, threads)
     for batch in batches:
         if batch.num_columns == 1 and pa.types.is_struct(batch.schema.field(0).type):
             batch = pa.RecordBatch.from_struct_array(batch.column(0))
-        yield from scorer(pa.Table.from_batches([batch])).table.to_batches()
+        table = pa.Table.from_batches([batch])
+        yield from _with_reasons_of(job, scorer, table).to_batches()
+
+
+def batches_schema(requests: pa.Schema, job: Job) -> pa.Schema:
+    """The schema of what `score_batches` yields. Raises InputError as `Scorer.output_schema` does."""
+    scorer = Scorer(job, 1)
+    scorer.output_schema(requests)
+    return _with_reasons_of(job, scorer, requests.empty_table()).schema
+
+
+def _with_reasons_of(job: Job, scorer: Scorer, table: pa.Table) -> pa.Table:
+    return scorer.with_reasons(table) if job.on_error == "reject" else scorer(table).table
 
 
 @functools.lru_cache(1)

@@ -96,10 +96,12 @@ def _progress() -> Iterator[Progress]:
     from rich import progress as rich
     from rich.console import Console
 
+    from din_infer.bulk import Counts
+
     console = Console(stderr=True)
     columns = (
         rich.TextColumn("requests"),
-        rich.BarColumn(12),
+        rich.BarColumn(6),
         rich.MofNCompleteColumn(),
         rich.TextColumn("{task.fields[pairs]}"),
         rich.TimeRemainingColumn(),
@@ -107,21 +109,25 @@ def _progress() -> Iterator[Progress]:
     )
     with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("score", total=None, pairs="")
-        candidates = 0
-        first: Counts | None = None
+        done: Counts | None = None  # by this run
 
         def progress(more: Counts, total: int | None) -> None:
-            nonlocal candidates, first
-            if first is None:  # what an earlier run left, which took no time of this one
-                first = more
+            nonlocal done
+            if done is None:  # what an earlier run left, which took no time of this one
+                done = Counts()
                 bar.update(task, total=total)
             else:
-                candidates += more.candidates
+                done += more
             elapsed = max(bar.tasks[0].elapsed or 0, 1e-9)
-            pairs = f"{short_number(candidates)} candidates, {short_number(candidates / elapsed)}/s"
-            bar.update(task, advance=more.requests + more.rejected, pairs=pairs)
+            bar.update(task, advance=more.requests + more.rejected, pairs=progress_text(done, elapsed))
 
         yield progress
+
+
+def progress_text(done: Counts, seconds: float) -> str:
+    speed = short_number(done.candidates / seconds)
+    saved = "" if done.saved is None else f", {done.saved:.0%} saved"
+    return f"{short_number(done.candidates)} candidates, {speed}/s{saved}"
 
 
 def short_number(number: float) -> str:
@@ -144,7 +150,7 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "parts": summary.parts,
         "seconds": summary.seconds,
         "candidates_per_second": (counts.candidates - resumed.candidates) / max(summary.seconds, 1e-9),
-        "saved_by_reuse": summary.saved,
+        "saved_by_reuse": counts.saved,
         "threads": summary.threads,
         "backend": summary.backend,
         "out": str(summary.out),
@@ -159,8 +165,8 @@ def _print(summary: Summary) -> None:
         f" in {summary.seconds:.2f} s ({facts['candidates_per_second']:,.0f} a second, {summary.backend},"
         f" {summary.threads} threads)"
     )
-    if summary.saved:
-        typer.echo(f"{summary.saved:.0%} of the multiply-adds saved by reuse among requests")
+    if summary.counts.saved:
+        typer.echo(f"{summary.counts.saved:.0%} of the multiply-adds saved by reuse among requests")
     if facts["resumed_requests"]:
         typer.echo(f"{facts['resumed_requests']:,} of the requests are from the run that this one continued")
     if facts["rejected"]:

@@ -103,7 +103,8 @@ def test_killed_at_ten_random_moments(start, uninterrupted, tmp_path):
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.5))
         process.kill()
-        status, printed, _ = finish(process)
+        status, printed, err = finish(process)
+        assert status in (0, -signal.SIGKILL), err
         killed += status == -signal.SIGKILL
         if status == 0:
             done += 1

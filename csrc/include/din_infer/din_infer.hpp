@@ -80,6 +80,11 @@ struct Batch {
   bool shared_candidates = false;  // candidate columns hold one list, a catalogue, which every request scores
 };
 
+// What scoring took, and what it would have taken request by request.
+struct MultiplyAdds {
+  int64_t request = 0, done = 0;
+};
+
 // A model, immutable and cheap to copy: copies share it.
 class DIN_INFER_API Model {
  public:
@@ -93,6 +98,8 @@ class DIN_INFER_API Model {
   // Ids that a column's vocabulary or range does not have, and that were scored with the table's default row: by
   // column, in all scoring with this model so far.
   std::map<std::string, int64_t> unknown_ids() const;
+
+  MultiplyAdds multiply_adds() const;  // of all batches that were scored with this model so far
 
   struct DIN_INFER_HIDDEN Parts;
   const Parts& parts() const { return *parts_; }

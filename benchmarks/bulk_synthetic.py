@@ -1,0 +1,179 @@
+"""Bulk scoring of made-up requests: a million items, popularity by Zipf's law, 200 behaviours a user on average.
+
+    python -P benchmarks/bulk_synthetic.py --out build/bench/bulk-synthetic --users 12500,25000,50000,100000
+
+First both plans score the same requests in turns; then `din-infer score` scores files of ever more users, each run in a
+process of its own, whose time and peak memory the kernel tells. An untrained DIN (D = 64, unit 80-40, tower 80-40,
+sigmoid): time does not depend on the weights. 200 candidates a user. 100,000 users take ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+import din_infer
+from din_infer import Jagged, Schema, Semantics
+from din_infer.bench import report, timing
+from din_infer.bench.request import exported, untrained
+from din_infer.bench.timing import Competitor
+from din_infer.semantics import ActivationUnit, Layers
+from din_infer.tables import columns_of, list_array
+
+ITEMS, CANDIDATES = 1_000_000, 200
+MEAN_HISTORY, SPREAD = 200.0, 0.9  # of the log-normal number of a user's behaviours
+USERS_AT_ONCE = 1000
+SCHEMA = {
+    "version": 1,
+    "request": {"key": "request_id"},
+    "tables": {"item": {"dim": 64, "ids": {"identity": ITEMS}}},
+    "candidate": {"item_id": {"table": "item"}},
+    "histories": {"history": {"features": {"item_id": None}}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
+    parser.add_argument("--users", default="12500,25000,50000,100000", help="of the files, comma-separated")
+    parser.add_argument("--compared", type=int, default=2000, help="users that both plans score")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    counts = [int(count) for count in arguments.users.split(",") if count]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_model(Path(folder))
+        model = din_infer.load(path, threads=arguments.threads)
+        table, plan = compare_plans(model, arguments.compared, arguments.rounds)
+        runs = []
+        for count in counts:
+            write_requests(Path(folder) / "requests.parquet", count)
+            runs.append(run_command(path, Path(folder), count, arguments.threads))
+            Console().print(runs[-1])
+    settings = {
+        "threads": arguments.threads,
+        "items": ITEMS,
+        "candidates": CANDIDATES,
+        "mean_history": MEAN_HISTORY,
+        "model_bytes": model.memory_bytes,
+    }
+    content = report.results("bulk-synthetic", settings, table, plan=plan, runs=runs)
+    for path in report.write(content, table, f"{ITEMS:,} items, both plans", arguments.out):
+        Console().print(path)
+
+
+def write_model(folder: Path) -> Path:
+    unit = ActivationUnit(hidden=(80, 40), activation="sigmoid")
+    semantics = Semantics("activation_unit", {"history": unit}, Layers(hidden=(80, 40), activation="sigmoid"))
+    return exported(untrained(Schema.from_dict(SCHEMA), semantics, {}, seed=0), folder / "model.onnx")
+
+
+def compare_plans(model: din_infer.Model, users: int, rounds: int) -> tuple[list[report.Row], dict[str, Any]]:
+    requests = pa.concat_tables(list(requests_of(users)))
+    columns = columns_of(requests, model.schema)
+    plan = model.explain_plan(columns)
+    auto = "din_infer, plan auto"
+    measured = timing.measure(
+        [
+            Competitor(auto, lambda: model.score(columns, "auto")),
+            Competitor("din_infer, plan request", lambda: model.score(columns, "request"), auto),
+        ],
+        tolerance=0,
+        rounds=rounds,
+        min_rounds=rounds,
+    )
+    return report.rows(f"{users} users x {CANDIDATES} of {ITEMS:,} items", measured), plan._asdict()
+
+
+def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str, Any]:
+    """What `din-infer score` printed, and its processor time and peak memory."""
+    options = ["--out", str(folder / "scores.parquet"), "--threads", str(threads), "--json"]
+    command = [str(Path(sys.executable).parent / "din-infer"), "score", str(model), str(folder / "requests.parquet")]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    summary = json.loads(printed)
+    kept = ("requests", "candidates", "seconds", "candidates_per_second", "saved_by_reuse", "threads")
+    cpu = usage.ru_utime + usage.ru_stime
+    pairs = pairs_of(users)
+    return {
+        **{name: summary[name] for name in kept},
+        "behaviour_pairs": pairs,
+        "cpu_seconds": cpu,
+        "cpu_seconds_per_1000_users": 1000 * cpu / users,
+        "behaviour_pairs_per_cpu_second": pairs / cpu,
+        "peak_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def write_requests(path: Path, users: int) -> None:
+    with pq.ParquetWriter(path, next(requests_of(1)).schema) as writer:
+        for table in requests_of(users):
+            writer.write_table(table)
+
+
+def requests_of(users: int) -> Iterator[pa.Table]:
+    """The same first requests for any number of users."""
+    weights = 1 / np.arange(1, ITEMS + 1)
+    shares = np.cumsum(weights / weights.sum())
+    ids = np.random.default_rng(0).permutation(ITEMS)
+    for first in range(0, users, USERS_AT_ONCE):
+        rng = np.random.default_rng([1, first])
+        lengths = lengths_of(first)
+        rows = range(min(USERS_AT_ONCE, users - first))
+        histories = [ids[draw(rng, shares, lengths[row])] for row in rows]
+        candidates = [ids[draw(rng, shares, CANDIDATES)] for _ in rows]
+        yield pa.table(
+            {
+                "request_id": pa.array(range(first, first + len(rows))),
+                "history.item_id": as_lists(histories),
+                "candidate.item_id": as_lists(candidates),
+            }
+        )
+
+
+def lengths_of(first: int) -> npt.NDArray[np.int64]:
+    """Of the histories of USERS_AT_ONCE users."""
+    normal = np.random.default_rng([2, first]).normal(np.log(MEAN_HISTORY) - SPREAD**2 / 2, SPREAD, USERS_AT_ONCE)
+    return np.rint(np.exp(normal)).astype(np.int64)
+
+
+def pairs_of(users: int) -> int:
+    lengths = [lengths_of(first)[: users - first] for first in range(0, users, USERS_AT_ONCE)]
+    return CANDIDATES * int(np.concatenate(lengths).sum())
+
+
+def draw(rng: np.random.Generator, shares: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Ranks by popularity, all different, in the order in which they came up."""
+    drawn = np.empty(0, np.int64)
+    while len(drawn) < count:
+        more = np.searchsorted(shares, rng.random(2 * count + 10)).clip(max=ITEMS - 1)
+        drawn = np.concatenate([drawn, more])
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+    return drawn[:count]
+
+
+def as_lists(rows: list[npt.NDArray[np.int64]]) -> pa.Array:
+    offsets = Jagged.from_lengths(np.concatenate(rows), [len(row) for row in rows]).offsets
+    return list_array(np.concatenate(rows), offsets)
+
+
+if __name__ == "__main__":
+    main()
