@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from liked_genres import SCHEMA, split_table
 from torch import nn
 
 import din_infer
@@ -29,7 +30,7 @@ from din_infer.training.vocabulary import build_vocabularies
 
 from .conftest import random_columns
 from .test_model import make_semantics
-from .test_training import SCHEMA, SMALL, split_table
+from .test_training import SMALL
 
 STATISTICS: dict[str, dict[str, float]] = {
     "as it starts": {},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
+from liked_genres import split_table, write_folder
 
 from din_infer.data.requests import write_requests
 from din_infer.errors import DataError
@@ -18,17 +18,12 @@ from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Trainer
 from din_infer.training.predict import predict
 
-from .test_training import SCHEMA, split_table
-
 SHORT: dict[str, Any] = {"unit_hidden": (6,), "tower_hidden": (8,), "batch_size": 32, "epochs": 4, "patience": 0}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for seed, name in enumerate(("train", "valid", "test")):
-        write_requests(split_table(seed, 60), tmp_path / f"{name}.parquet", {"part": name})
-    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
-    return tmp_path
+    return write_folder(tmp_path, requests=60)
 
 
 class KilledError(Exception):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import yaml
+from liked_genres import split_table, write_folder
 from sklearn.metrics import log_loss, roc_auc_score
 
 from din_infer.data.requests import write_requests
@@ -23,17 +23,6 @@ from din_infer.training.metrics import evaluate, gauc
 from din_infer.training.predict import predict
 from din_infer.training.requests import chunk_requests
 
-SCHEMA = {
-    "version": 1,
-    "request": {"key": "request_id", "group": "user_id", "time": "timestamp"},
-    "tables": {"item": {"dim": 4, "min_count": 3}, "genre": {"dim": 3, "dtype": "string"}},
-    "candidate": {
-        "item_id": {"table": "item"},
-        "genre": {"table": "genre", "many": "mean"},
-        "release_year": {"dense": "standardise"},
-    },
-    "histories": {"history": {"features": {"item_id": None, "genre": None}, "max_length": 6}},
-}
 SMALL: dict[str, Any] = {
     "unit_hidden": (6,),
     "tower_hidden": (8,),
@@ -46,40 +35,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def split_table(seed: int, requests: int = 100) -> pa.Table:
-    """Each user likes one of two genres; a candidate is liked where its genre is that of the history."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for r in range(requests):
-        taste = int(rng.integers(2))
-        history = [int(rng.integers(10)) * 2 + taste for _ in range(rng.integers(1, 9))]
-        candidates = rng.integers(0, 20, rng.integers(0, 5)).tolist()
-        rows.append(
-            {
-                "request_id": r,
-                "user_id": f"u{r % 7}",
-                "timestamp": r,
-                "history.item_id": history,
-                "history.genre": [[f"g{i % 2}"] for i in history],
-                "candidate.item_id": candidates,
-                "candidate.genre": [[f"g{i % 2}", "all"] for i in candidates],
-                "candidate.release_year": [1990.0 + i for i in candidates],
-                "label": [int(i % 2 == taste) for i in candidates],
-            }
-        )
-    types = [("request_id", pa.int64()), ("user_id", pa.string()), ("timestamp", pa.int64())]
-    ids, names = pa.list_(pa.int64()), pa.list_(pa.list_(pa.string()))
-    types += [("history.item_id", ids), ("history.genre", names), ("candidate.item_id", ids)]
-    types += [("candidate.genre", names), ("candidate.release_year", pa.list_(pa.float32())), ("label", ids)]
-    return pa.Table.from_pylist(rows, schema=pa.schema(types))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for seed, name in enumerate(("train", "valid", "test")):
-        write_requests(split_table(seed), tmp_path / f"{name}.parquet", {"part": name})
-    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA))
-    return tmp_path
+    return write_folder(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{}, {"interaction": "hadamard", "activation": "prelu", "normalize": "softmax"}])

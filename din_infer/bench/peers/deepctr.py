@@ -20,7 +20,7 @@ _PACKAGE = "deepctr_torch"
 def attention_layer(params: ActivationUnitParams, keys: Array, queries: Array, threads: int) -> Run:
     """`hadamard` with sigmoid. Its batch is the candidates, each with the history, which is repeated beforehand."""
     torch = require("torch", extra="train")
-    layer = _sequence_layers().AttentionSequencePoolingLayer(
+    layer = deepctr_module("layers.sequence").AttentionSequencePoolingLayer(
         att_hidden_units=[len(w) for w in params.weights[:-1]], att_activation="sigmoid", embedding_dim=params.dim
     )
     unit = layer.local_att
@@ -34,11 +34,11 @@ def attention_layer(params: ActivationUnitParams, keys: Array, queries: Array, t
     return torch_eager.timed(lambda _, q: layer(q.unsqueeze(1), repeated, lengths).squeeze(1), keys, queries, threads)
 
 
-def _sequence_layers() -> Any:
-    """The module of the layer. Its package's own `__init__` asks PyPI for newer versions, so it is left out."""
+def deepctr_module(name: str) -> Any:
+    """A module of the package, whose own `__init__` asks PyPI for newer versions and is left out."""
     found = importlib.util.find_spec(_PACKAGE) if _PACKAGE not in sys.modules else None
     if found is not None:
         package = ModuleType(_PACKAGE)
         package.__path__ = list(found.submodule_search_locations or ())
         sys.modules[_PACKAGE] = package
-    return require(f"{_PACKAGE}.layers.sequence", extra="peers")
+    return require(f"{_PACKAGE}.{name}", extra="peers")
