@@ -2,15 +2,16 @@
 
     python benchmarks/bulk.py --out build/bench/bulk [--threads 2]
 
-The plans of din_infer, and ONNX Runtime on the same file with requests sorted by length and padded. An untrained DIN
-(D = 64, unit 80-40, tower 80-40, sigmoid): time does not depend on the weights. Takes ten minutes on two cores, most of
-them ONNX Runtime's.
+The plans of din_infer, and ONNX Runtime on the same file with requests sorted by length and padded. The model is
+--model, trained on this data, or an untrained DIN (D = 64, unit 80-40, tower 80-40, sigmoid). Takes ten minutes on two
+cores, most of them ONNX Runtime's.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from din_infer.semantics import ActivationUnit, Layers
 from din_infer.tables import columns_of
 
 TOLERANCE = 1e-5
+OURS = "din_infer, plan auto"
 POPULAR = 200  # candidates of each user, drawn by popularity
 
 
@@ -41,48 +43,68 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and bulk.png")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--min-rounds", type=int, default=1, help="also of those that take more than 15 s in all")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="of the users, by length of history, each Nth"
+    )
+    parser.add_argument("--no-peer", action="store_true", help="leave ONNX Runtime out")
+    parser.add_argument("--model", type=Path, help="a model file; default: an untrained one")
+    parser.add_argument("--case", choices=["popular", "catalogue"], help="default: both")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time of all threads")
     arguments = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder, console.status("") as status:
-        model, histories, items = movielens(Path(folder), arguments.threads)
-        cases = {
-            f"{len(histories)} users x {POPULAR} popular items": popular(histories, items),
-            f"{len(histories)} users x all {len(items)} items": (
-                model_columns(histories, model),
-                catalogue(items, model),
-            ),
-        }
+        path, histories, items = movielens(Path(folder), arguments.model)
+        model = din_infer.load(path, threads=arguments.threads)
+        histories = histories[:: arguments.every]
+        cases = {}
+        if arguments.case != "catalogue":
+            cases[f"{len(histories)} users x {POPULAR} popular items"] = popular(histories, items)
+        if arguments.case != "popular":
+            own = model_columns(histories, model), catalogue(items, model)
+            cases[f"{len(histories)} users x all {len(items)} items"] = own
         table, plans = [], {}
         for name, (columns, shared) in cases.items():
             plans[name] = model.explain_plan(columns, catalogue=shared)._asdict()
-            found = competitors(model, Path(folder), columns, shared, arguments.threads)
+            found = competitors(model, columns, shared)
+            if not arguments.no_peer:
+                found.append(peer(model, path, columns, shared, arguments.threads))
             measured = timing.measure(
                 found,
                 tolerance=TOLERANCE,
                 rounds=arguments.rounds,
-                min_rounds=1,
+                min_rounds=arguments.min_rounds,
                 budget=15,
+                clock=time.process_time if arguments.clock == "cpu" else time.perf_counter,
                 progress=lambda text, name=name: status.update(f"{name}: {text}"),
             )
             table += report.rows(name, measured)
-    settings = {"threads": arguments.threads, "rounds": arguments.rounds, "behaviours": mean_length(histories)}
+    settings = {
+        "threads": arguments.threads,
+        "clock": arguments.clock,
+        "trained": arguments.model is not None,
+        "behaviours": mean_length(histories),
+    }
     content = report.results("bulk", settings, table, plans=plans)
     paths = report.write(content, table, "MovieLens 100K, every user", arguments.out)
     console.print(rich_table(table, f"Bulk scoring, threads: {arguments.threads}"), *paths)
 
 
-def movielens(folder: Path, threads: int) -> tuple[din_infer.Model, pl.DataFrame, pl.DataFrame]:
-    """An untrained model, the longest history of each user, shortest first, and the items with how often they occur."""
+def movielens(folder: Path, model: Path | None) -> tuple[Path, pl.DataFrame, pl.DataFrame]:
+    """A model file, untrained where none is given, and MovieLens 100K's users and items.
+
+    Of a user the longest history, shortest first; of an item how often it was liked.
+    """
     write_ml_100k(folder, None, Options(max_history=10_000))
     requests = pl.concat([pl.read_parquet(folder / f"{part}.parquet") for part in ("train", "valid", "test")])
     liked = pl.col("history.item_id")
     histories = requests.sort(liked.list.len()).group_by("user_id", maintain_order=True).last().sort(liked.list.len())
     counts = histories.select(liked.explode().alias("candidate.item_id")).group_by("candidate.item_id").len("liked_by")
     items = pl.read_parquet(folder / "items.parquet").join(counts, on="candidate.item_id", how="left")
-    return untrained_model(folder, items, threads), histories, items.with_columns(pl.col("liked_by").fill_null(0))
+    return model or untrained_model(folder, items), histories, items.with_columns(pl.col("liked_by").fill_null(0))
 
 
-def untrained_model(folder: Path, items: pl.DataFrame, threads: int) -> din_infer.Model:
+def untrained_model(folder: Path, items: pl.DataFrame) -> Path:
     described = yaml.safe_load((folder / "schema.yaml").read_text(encoding="utf-8"))
     described["tables"]["item"]["dim"] = 48
     described["tables"]["genre"]["dim"] = 16
@@ -92,8 +114,7 @@ def untrained_model(folder: Path, items: pl.DataFrame, threads: int) -> din_infe
         "item": items["candidate.item_id"].sort().to_numpy(),
         "genre": items["candidate.genre"].explode().drop_nulls().unique().sort().to_list(),
     }
-    path = exported(untrained(Schema.from_dict(described), semantics, vocabularies, seed=0), folder / "model.onnx")
-    return din_infer.load(path, threads=threads)
+    return exported(untrained(Schema.from_dict(described), semantics, vocabularies, seed=0), folder / "model.onnx")
 
 
 def model_columns(histories: pl.DataFrame, model: din_infer.Model) -> dict[str, Any]:
@@ -120,24 +141,25 @@ def popular(histories: pl.DataFrame, items: pl.DataFrame) -> tuple[dict[str, Any
 
 
 def competitors(
-    model: din_infer.Model, folder: Path, columns: Mapping[str, Any], shared: Mapping[str, Any] | None, threads: int
+    model: din_infer.Model, columns: Mapping[str, Any], shared: Mapping[str, Any] | None
 ) -> list[Competitor]:
-    session = onnx_runtime.session(folder / "model.onnx", threads)
+    return [
+        Competitor(OURS, lambda: model.score(columns, "auto", catalogue=shared)),
+        Competitor("din_infer, plan request", lambda: model.score(columns, "request", catalogue=shared), OURS),
+    ]
+
+
+def peer(
+    model: din_infer.Model, path: Path, columns: Mapping[str, Any], shared: Mapping[str, Any] | None, threads: int
+) -> Competitor:
+    session = onnx_runtime.session(path, threads)
     padded = [padded_inputs(model.schema, part) for part in parts(model.schema, each_its_own(columns, shared))]
 
-    def onnx() -> np.ndarray:
+    def run() -> np.ndarray:
         scores = [unpadded(session.run(None, inputs)[0], inputs["candidate.lengths"]) for inputs in padded]
         return np.concatenate(scores)
 
-    return [
-        Competitor("din_infer, plan auto", lambda: model.score(columns, "auto", catalogue=shared)),
-        Competitor(
-            "din_infer, plan request",
-            lambda: model.score(columns, "request", catalogue=shared),
-            "din_infer, plan auto",
-        ),
-        Competitor("ONNX Runtime, folded", onnx, "din_infer, plan auto"),
-    ]
+    return Competitor("ONNX Runtime, folded", run, OURS)
 
 
 def each_its_own(columns: Mapping[str, Any], shared: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -105,12 +105,14 @@ def measure(
     budget: float = 10.0,
     min_rounds: int = 3,
     min_sample: float = 0.005,
+    clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measurement]:
     """Compares, then times the competitors in turns, so that a slow minute of the machine is everyone's.
 
     A competitor that has used `budget` seconds sits out after `min_rounds` rounds. Runs shorter than `min_sample`
-    seconds are repeated within one sample.
+    seconds are repeated within one sample. `clock` tells seconds; `time.process_time` those that all threads computed,
+    for machines on which others work.
 
     Raises DifferentOutputsError, before anything is timed, as `compare` does.
     """
@@ -118,7 +120,7 @@ def measure(
     differences = compare(competitors, tolerance, relative=relative)
     samples: dict[str, list[float]] = {c.name: [] for c in competitors}
     spent = dict.fromkeys(samples, 0.0)
-    repeats = {c.name: math.ceil(min_sample / _seconds(c, 1)) for c in competitors}
+    repeats = {c.name: math.ceil(min_sample / _seconds(c, 1, clock)) for c in competitors}
     for turn in range(rounds):
         start = turn % len(competitors)
         for competitor in (*competitors[start:], *competitors[:start]):
@@ -129,14 +131,14 @@ def measure(
             time.sleep(SETTLE_SECONDS)
             if not samples[name] or samples[name][-1] < 10 * min_sample:
                 competitor.run()  # caches and threads as they are in steady use; long runs do not notice
-            seconds = _seconds(competitor, repeats[name])
+            seconds = _seconds(competitor, repeats[name], clock)
             samples[name].append(seconds)
             spent[name] += seconds * repeats[name]
     return [Measurement(c.name, tuple(samples[c.name]), c.versus, differences[c.name]) for c in competitors]
 
 
-def _seconds(competitor: Competitor, repeats: int) -> float:
-    start = time.perf_counter()
+def _seconds(competitor: Competitor, repeats: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(repeats):
         competitor.run()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
