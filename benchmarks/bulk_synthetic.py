@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,6 +43,16 @@ SCHEMA = {
     "candidate": {"item_id": {"table": "item"}},
     "histories": {"history": {"features": {"item_id": None}}},
 }
+# A process's own peak; what wait() tells of a child has its parent's size in it, from before it ran another program.
+COMMAND = """
+import re
+from pathlib import Path
+from din_infer.cli import main
+try:
+    main()
+finally:
+    print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
 
 
 def main() -> None:
@@ -101,17 +111,13 @@ def compare_plans(model: din_infer.Model, users: int, rounds: int) -> tuple[list
 def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str, Any]:
     """What `din-infer score` printed, and its processor time and peak memory."""
     options = ["--out", str(folder / "scores.parquet"), "--threads", str(threads), "--json"]
-    command = [str(Path(sys.executable).parent / "din-infer"), "score", str(model), str(folder / "requests.parquet")]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(process.returncode)
+    command = [sys.executable, "-P", "-c", COMMAND, "score", str(model), str(folder / "requests.parquet"), *options]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed, peak = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     summary = json.loads(printed)
     kept = ("requests", "candidates", "seconds", "candidates_per_second", "saved_by_reuse", "threads")
-    cpu = usage.ru_utime + usage.ru_stime
     pairs = pairs_of(users)
     return {
         **{name: summary[name] for name in kept},
@@ -119,7 +125,7 @@ def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str
         "cpu_seconds": cpu,
         "cpu_seconds_per_1000_users": 1000 * cpu / users,
         "behaviour_pairs_per_cpu_second": pairs / cpu,
-        "peak_bytes": usage.ru_maxrss * 1024,
+        "peak_bytes": 1024 * int(peak),
     }
 
 
