@@ -54,7 +54,7 @@ class ModelFile:
     def vocabulary_bytes(self) -> int:
         """Bytes of main memory that the look-up of ids takes."""
 
-    def parameters(self) -> dict[str, _Float32]:
+    def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """Views into the file, read-only, by their names in it."""
 
     def rows(self, table: str, ids: Any) -> _Int64:
@@ -82,11 +82,13 @@ class ActivationUnitRunner:
         threads: int,
     ) -> None: ...
 
-def expected_graph(schema_json: str, semantics_json: str, raw_ids: bool) -> dict[str, Any]:
-    """The ONNX graph of a model: its inputs, outputs, nodes, functions, parameters and opsets."""
+def expected_graph(
+    schema_json: str, semantics_json: str, raw_ids: bool, table_dtype: str = "float32"
+) -> dict[str, Any]:
+    """The ONNX graph of a model: its inputs, outputs, nodes, functions, parameters (name, dtype, shape) and opsets."""
 
 def describe_file(path: str) -> dict[str, Any]:
-    """A model file after all checks: `metadata`, `parameters` with their shapes, `vocabularies` with their sizes."""
+    """A model file after all checks: `metadata`, `parameters` with dtype and shape, `vocabularies` with their sizes."""
 
 def targets() -> list[str]:
     """Instruction-set targets that this machine can run, best first."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from din_infer import _core, semantics
 from din_infer.batch import Encoded
+from din_infer.embedding_tables import restored_parameters
 from din_infer.errors import InputError
 from din_infer.kernels import ActivationUnitParams, activation_unit
 from din_infer.kernels.activation import triton_op
@@ -51,7 +52,8 @@ class Core:
     def __init__(self, file: _core.ModelFile) -> None:
         self._file, self._device = file, device()
         self._schema, declared, _ = description(file.metadata)
-        self._model = ServedDIN(self._schema, declared, file.parameters(), self._device)
+        parameters = restored_parameters(file.parameters())  # on the device tables are float32, whatever the file's
+        self._model = ServedDIN(self._schema, declared, parameters, self._device)
         looked_up = [column for column in self._schema.columns() if column.spec.table is not None]
         self._unknown = {column.name: 0 for column in looked_up}
         self._with_default = [c.name for c in looked_up if self._schema.tables[str(c.spec.table)].ids != "hash"]

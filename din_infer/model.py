@@ -160,6 +160,11 @@ class Model:
         self._auto_fold = fold == "auto"
         self._schema, self._semantics, self._training = description(core.metadata)
 
+    @property
+    def table_dtype(self) -> str:
+        """How the file stores embedding tables: `float32`, `float16`, or `int8` with a scale and offset per row."""
+        return self._core.metadata.get("din_infer.table_dtype", "float32")
+
     def score(
         self, columns: Mapping[str, Any], plan: str = "auto", *, catalogue: Mapping[str, Any] | None = None
     ) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import din_infer
+from din_infer.embedding_tables import stored_parameters
 from din_infer.errors import ModelFileError
 from din_infer.export.graph import ExternalData, build_model
 from din_infer.export.inline import VOCABULARY_FILE, inline_functions, write_vocabulary
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from din_infer.training.checkpoint import Checkpoint
 
 
-def export_model(checkpoint: Checkpoint, path: str | os.PathLike[str], inline: bool = False) -> Path:
+def export_model(
+    checkpoint: Checkpoint, path: str | os.PathLike[str], inline: bool = False, table_dtype: str = "float32"
+) -> Path:
     """Writes a checkpoint as an ONNX model file, which replaces `path` at once and only when it is complete.
 
     The file holds raw ids' vocabularies, schema, semantics, training facts, and a certificate: requests with the
@@ -31,16 +34,21 @@ def export_model(checkpoint: Checkpoint, path: str | os.PathLike[str], inline: b
     `inline` writes standard operators alone, for other runtimes: id inputs are row numbers, and `vocabulary.parquet`
     beside the file maps raw ids to rows. din_infer itself does not load such a file.
 
-    Raises ModelFileError for what onnx or this runtime would not accept.
+    `table_dtype` is how embedding tables are stored: float32, float16 or int8, see `din_infer.embedding_tables`. The
+    certificate's probabilities are then PyTorch's with the tables that the file holds.
+
+    Raises ModelFileError for what onnx or this runtime would not accept, and for tables that `table_dtype` cannot hold.
     """
     torch = require("torch", "train")
     require("onnx", "export")
+    from din_infer.training.checkpoint import with_tables_of
     from din_infer.training.predict import predict
 
     path = Path(path)
-    parameters = checkpoint.model.file_parameters()
+    parameters = stored_parameters(checkpoint.model.file_parameters(), table_dtype)
+    served = checkpoint if table_dtype == "float32" else with_tables_of(checkpoint, parameters)
     certificate = build_certificate(
-        checkpoint.schema, checkpoint.vocabularies, parameters, lambda columns: predict(checkpoint, columns)
+        checkpoint.schema, checkpoint.vocabularies, parameters, lambda columns: predict(served, columns)
     )
     exported = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -55,6 +63,7 @@ def export_model(checkpoint: Checkpoint, path: str | os.PathLike[str], inline: b
             checkpoint.semantics,
             parameters,
             checkpoint.vocabularies,
+            table_dtype=table_dtype,
             raw_ids=not inline,
             metadata=metadata,
             external=external,

@@ -19,12 +19,13 @@ from din_infer.semantics import Semantics
 if TYPE_CHECKING:
     import onnx
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"float32": 1, "float16": 2, "int8": 2}  # by how tables are stored: the lowest that knows it
 DOMAIN = "din_infer"
 IR_VERSION = 9  # of the ONNX release that brought version 4 of ai.onnx.ml
 
 Vocabulary = npt.NDArray[np.int64] | Sequence[str]
 Float32Array = npt.NDArray[np.float32]
+Parameters = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class ExternalData:
 def build_model(
     schema: Schema,
     semantics: Semantics,
-    parameters: Mapping[str, Float32Array],
+    parameters: Parameters,
     vocabularies: Mapping[str, Vocabulary],
     *,
+    table_dtype: str = "float32",
     raw_ids: bool = True,
     metadata: Mapping[str, Any] | None = None,
     external: Mapping[str, ExternalData] | None = None,
@@ -50,6 +52,8 @@ def build_model(
     """The ONNX model of a DIN: padded requests in, probabilities out.
 
     - `parameters`: float32 arrays under the model file's names, such as `table.item` [rows, dim];
+    - `table_dtype`: how tables are stored, float32, float16 or int8: `parameters` are then what
+      `embedding_tables.stored_parameters` gives for it;
     - `vocabularies`: the ids of each table with `ids: vocabulary`, int64 [n] or n strings; id i is row 1 + i;
     - `raw_ids`: whether the graph maps raw ids to rows; without, its id inputs are row numbers;
     - `metadata`: further entries, `din_infer.<key>`, written as JSON where they are no strings;
@@ -59,7 +63,7 @@ def build_model(
     """
     onnx = require("onnx", "export")
     schema_json, semantics_json = json.dumps(schema.to_dict()), json.dumps(semantics.to_dict())
-    layout = _core.expected_graph(schema_json, semantics_json, raw_ids)
+    layout = _core.expected_graph(schema_json, semantics_json, raw_ids, table_dtype)
     vocabularies = _checked_vocabularies(schema, vocabularies)
     _check_parameters(schema, layout["parameters"], parameters, vocabularies)
     helper = onnx.helper
@@ -69,7 +73,7 @@ def build_model(
         "DIN",
         [_value(*value) for value in layout["inputs"]],
         [_value(*value) for value in layout["outputs"]],
-        [_initializer(name, parameters[name], (external or {}).get(name)) for name, _ in layout["parameters"]],
+        [_initializer(name, parameters[name], (external or {}).get(name)) for name, *_ in layout["parameters"]],
     )
     functions = [
         helper.make_function(
@@ -84,7 +88,9 @@ def build_model(
         ir_version=IR_VERSION,
         producer_name="din_infer",
     )
-    entries = {"format_version": str(FORMAT_VERSION), "schema": schema_json, "semantics": semantics_json}
+    version = FORMAT_VERSIONS[table_dtype]
+    entries = {"format_version": str(version), "schema": schema_json, "semantics": semantics_json}
+    entries |= {"table_dtype": table_dtype} if version > 1 else {}
     entries |= {} if raw_ids else {"ids": "rows"}
     entries |= {key: v if isinstance(v, str) else json.dumps(v, allow_nan=False) for key, v in (metadata or {}).items()}
     helper.set_model_props(model, {f"din_infer.{key}": value for key, value in entries.items()})
@@ -114,23 +120,23 @@ def _checked_vocabularies(schema: Schema, vocabularies: Mapping[str, Vocabulary]
 
 def _check_parameters(
     schema: Schema,
-    expected: Sequence[tuple[str, Sequence[int]]],
-    parameters: Mapping[str, Float32Array],
+    expected: Sequence[tuple[str, str, Sequence[int]]],
+    parameters: Parameters,
     vocabularies: Mapping[str, Vocabulary],
 ) -> None:
-    for name, dims in expected:
+    for name, dtype, dims in expected:
         if name not in parameters:
             raise ModelFileError(f"parameter {name}: expected shape {list(dims)}, got none of that name")
         array = parameters[name]
         shape = list(dims)
         if shape and shape[0] < 0:
-            table = name.removeprefix("table.")
+            table = name.removeprefix("table.").removesuffix(".range")
             shape[0] = schema.tables[table].rows(len(vocabularies[table]))
-        if array.dtype != np.float32 or list(array.shape) != shape:
+        if array.dtype != dtype or list(array.shape) != shape:
             raise ModelFileError(
-                f"parameter {name}: expected float32 of shape {shape}, got {array.dtype} of {list(array.shape)}"
+                f"parameter {name}: expected {dtype} of shape {shape}, got {array.dtype} of {list(array.shape)}"
             )
-    unknown = sorted(set(parameters) - {name for name, _ in expected})
+    unknown = sorted(set(parameters) - {name for name, *_ in expected})
     if unknown:
         raise ModelFileError(f"parameters: {', '.join(unknown)} belong to no layer or table of this model")
 
@@ -171,12 +177,12 @@ def _vocabulary_tensor(ids: Vocabulary, part: str) -> onnx.TensorProto:
     return onnx.TensorProto(data_type=onnx.TensorProto.STRING, dims=[len(ids)], string_data=strings)
 
 
-def _initializer(name: str, array: Float32Array, external: ExternalData | None) -> onnx.TensorProto:
+def _initializer(name: str, array: npt.NDArray[Any], external: ExternalData | None) -> onnx.TensorProto:
     import onnx
 
     if external is None:
         return onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)  # ascontiguousarray has no scalars
-    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=array.shape)
+    tensor = onnx.TensorProto(name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key in ("location", "offset", "length", "checksum"):
         tensor.external_data.add(key=key, value=str(getattr(external, key)))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 import din_infer
 from din_infer import _core
+from din_infer.embedding_tables import stored_parameters
 from din_infer.errors import ModelFileError
 from din_infer.export.graph import Float32Array, Vocabulary
 from din_infer.export.padded import run_padded
@@ -110,11 +111,14 @@ def onnx_runtime(path: str | os.PathLike[str], schema: Schema) -> Predict:
     return lambda columns: run_padded(session, schema, columns)
 
 
-def pytorch(run: str | os.PathLike[str]) -> Predict:
-    """The probabilities of the checkpoint in a folder that `din-infer train` wrote."""
+def pytorch(run: str | os.PathLike[str], table_dtype: str = "float32") -> Predict:
+    """The probabilities of the checkpoint in a folder that `din-infer train` wrote, its tables rounded to that type."""
     require("torch", "train")
-    from din_infer.training.checkpoint import load_checkpoint
+    from din_infer.training.checkpoint import load_checkpoint, with_tables_of
     from din_infer.training.predict import predict
 
     checkpoint = load_checkpoint(Path(run))
+    if table_dtype != "float32":
+        stored = stored_parameters(checkpoint.model.file_parameters(), table_dtype)
+        checkpoint = with_tables_of(checkpoint, stored)
     return lambda columns: predict(checkpoint, columns)

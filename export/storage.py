@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from din_infer.errors import ModelFileError
-from din_infer.export.graph import ExternalData, Float32Array
+from din_infer.export.graph import ExternalData, Parameters
 from din_infer.extras import require
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ALIGNMENT = 4096  # of a table in its external file: a page
 
 
 def save_model(
-    parameters: Mapping[str, Float32Array],
+    parameters: Parameters,
     build: Callable[[Mapping[str, ExternalData]], onnx.ModelProto],
     path: Path,
     accept: Callable[[Path], None] | None = None,
@@ -89,9 +89,7 @@ def check_external(model: onnx.ModelProto, folder: Path) -> None:
             )
 
 
-def _write_external(
-    names: Sequence[str], parameters: Mapping[str, Float32Array], path: Path
-) -> dict[str, ExternalData]:
+def _write_external(names: Sequence[str], parameters: Parameters, path: Path) -> dict[str, ExternalData]:
     places: dict[str, tuple[int, int, str]] = {}
     whole = hashlib.sha1(usedforsecurity=False)
     with _temporary(path) as temporary:

@@ -47,7 +47,7 @@ def write_model(path: Path, schema: Schema, semantics: Semantics, vocabularies: 
     layout = _core.expected_graph(json.dumps(schema.to_dict()), json.dumps(semantics.to_dict()), True)
     rng = np.random.default_rng(seed)
     parameters = {}
-    for name, dims in layout["parameters"]:
+    for name, _, dims in layout["parameters"]:
         rows = len(vocabularies.get(name.removeprefix("table."), ())) + 1
         values = rng.normal(size=[rows if d < 0 else d for d in dims])
         values = np.abs(values) + 0.5 if name.endswith((".var", ".std")) else values

@@ -104,6 +104,13 @@ History ParseHistory(const std::string& name, const Json& json, const Group& can
 
 }  // namespace
 
+DType ParseTableDType(std::string_view name) {
+  if (name == "float32") return DType::kFloat32;
+  if (name == "float16") return DType::kFloat16;
+  if (name == "int8") return DType::kInt8;
+  throw ModelFileError("table dtype: expected float32 | float16 | int8, got " + Quote(name));
+}
+
 Schema ParseSchema(std::string_view text) {
   const Json json = ParseJsonObject(text, "schema");
   AsObject(json, "schema", {"version", "request", "label", "tables", "user", "context", "candidate", "histories"});

@@ -8,7 +8,7 @@
 
 namespace din_infer {
 
-enum class DType { kInt64, kString, kFloat32 };
+enum class DType { kInt64, kString, kFloat32, kFloat16, kInt8 };
 enum class Ids { kVocabulary, kHash, kIdentity };
 enum class Many { kNo, kMean, kSum };
 
@@ -77,6 +77,9 @@ struct Schema {
     return width;
   }
 };
+
+// How embedding tables are stored: float32, float16 or int8. Throws ModelFileError.
+DType ParseTableDType(std::string_view name);
 
 // Reads the JSON that Schema.to_dict writes. Throws ModelFileError.
 Schema ParseSchema(std::string_view json);

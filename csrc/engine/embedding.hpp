@@ -17,11 +17,18 @@ struct EmbeddingPlaces {
   float* Of(int64_t position) const { return data + position * step; }
 };
 
+// The rows of an embedding table: float32, float16, or int8 with a scale and an offset for each row.
+struct StoredTable {
+  DType dtype = DType::kFloat32;
+  const void* rows = nullptr;
+  const float* ranges = nullptr;  // [rows][2], of int8
+};
+
 // One feature of a schema: rows of a table or of the caller's, pooled where it is multi-valued, or a standardised
 // number.
 class FeatureEmbedding {
  public:
-  static FeatureEmbedding Table(const RowMap* rows, const float* table, int64_t dim, Many many);
+  static FeatureEmbedding Table(const RowMap* rows, const StoredTable& table, int64_t dim, Many many);
   static FeatureEmbedding Dense(float mean, float std);
 
   int64_t width() const { return width_; }
@@ -32,11 +39,13 @@ class FeatureEmbedding {
  private:
   void FindRows(const Column& column, int64_t first, int64_t count, int64_t* rows, int64_t& unknown) const;
   template <typename Use>
+  void Read(const StoredTable& table, int64_t row, const Use& use) const;
+  template <typename Use>
   void EachRow(const Column& column, Range values, int64_t& unknown, const Use& use) const;
   void Pool(const Column& column, Range at, const EmbeddingPlaces& to, int64_t& unknown) const;
 
   const RowMap* rows_ = nullptr;
-  const float* table_ = nullptr;
+  StoredTable table_;
   int64_t width_ = 1;
   Many many_ = Many::kNo;
   float mean_ = 0, std_ = 1;

@@ -18,11 +18,11 @@ LayerParameters GetLayers(const ModelFile& file, const std::string& prefix, cons
   LayerParameters layers;
   for (size_t l = 0; l <= semantics.hidden.size(); ++l) {
     const std::string index = std::to_string(l);
-    layers.weights.push_back(Get(file, prefix + ".weights." + index).data);
-    layers.biases.push_back(Get(file, prefix + ".biases." + index).data);
+    layers.weights.push_back(Get(file, prefix + ".weights." + index).Floats());
+    layers.biases.push_back(Get(file, prefix + ".biases." + index).Floats());
     if (l == semantics.hidden.size()) break;
     const auto optional = [&](const char* name, bool present) {
-      return present ? Get(file, prefix + ".activation." + index + "." + name).data : nullptr;
+      return present ? Get(file, prefix + ".activation." + index + "." + name).Floats() : nullptr;
     };
     const bool dice = semantics.activation == Activation::kDice;
     layers.alpha.push_back(optional("alpha", semantics.HasAlpha()));
@@ -44,13 +44,15 @@ GroupEmbedding EmbedGroup(const ModelFile& file, const std::vector<RowMap>& rows
       const bool history = group.name != "user" && group.name != "context";
       const std::string owner = history && of_candidate ? "candidate" : group.name;
       const std::string name = "dense." + owner + "." + feature.name;
-      embedding.Add(FeatureEmbedding::Dense(*Get(file, name + ".mean").data, *Get(file, name + ".std").data));
+      embedding.Add(FeatureEmbedding::Dense(*Get(file, name + ".mean").Floats(), *Get(file, name + ".std").Floats()));
       continue;
     }
     const size_t index = static_cast<size_t>(feature.table);
     const Table& table = file.schema.tables[index];
-    embedding.Add(
-        FeatureEmbedding::Table(&rows[index], Get(file, "table." + table.name).data, table.dim, feature.many));
+    const Parameter& stored = Get(file, "table." + table.name);
+    const bool ranged = stored.dtype == DType::kInt8;
+    const float* ranges = ranged ? Get(file, "table." + table.name + ".range").Floats() : nullptr;
+    embedding.Add(FeatureEmbedding::Table(&rows[index], {stored.dtype, stored.data, ranges}, table.dim, feature.many));
   }
   return embedding;
 }
@@ -63,7 +65,7 @@ void CheckValues(const std::string& name, const Parameter& parameter) {
   int64_t size = 1;
   for (int64_t dim : parameter.shape) size *= dim;
   for (int64_t i = 0; i < size; ++i) {
-    const float value = parameter.data[i];
+    const float value = parameter.Floats()[i];
     const bool fits = std::isfinite(value) && !(ends(".var") && value < 0) && !(ends(".std") && value <= 0);
     if (!fits) {
       const char* expected = ends(".var")   ? "numbers of at least 0"
@@ -144,11 +146,7 @@ size_t Model::Parts::MemoryBytes() const {
     if (history.unit.has_value()) bytes += history.unit->bytes() + history.key_side->bytes();
     if (history.folds != nullptr) bytes += history.folds->bytes();
   }
-  for (const auto& [name, parameter] : file.parameters) {
-    size_t size = sizeof(float);
-    for (int64_t dim : parameter.shape) size *= static_cast<size_t>(dim);
-    bytes += size;
-  }
+  for (const auto& [name, parameter] : file.parameters) bytes += static_cast<size_t>(parameter.bytes);
   return bytes;
 }
 

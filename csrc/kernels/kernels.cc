@@ -12,6 +12,7 @@
 #include "hwy/highway.h"
 #include "kernels/affine-inl.h"
 #include "kernels/layers-inl.h"
+#include "kernels/stored-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
@@ -144,7 +145,9 @@ const KernelTable& GetTable() {
                                  Merge,
                                  SoftmaxColumns,
                                  WeightedSums,
-                                 SigmoidTile};
+                                 SigmoidTile,
+                                 FromFloat16,
+                                 FromInt8};
   return table;
 }
 

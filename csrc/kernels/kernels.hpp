@@ -97,6 +97,10 @@ struct KernelTable {
 
   // values [tile] in place: 1 / (1 + exp(-x)).
   void (*sigmoid)(float* values);
+
+  // `count` numbers at any place, out too: float16 as floats, exactly; levels * scale + offset.
+  void (*from_float16)(const uint16_t* values, int64_t count, float* out);
+  void (*from_int8)(const int8_t* levels, int64_t count, float scale, float offset, float* out);
 };
 
 // The table of the best target that this machine runs, or of the one that the environment variable DIN_INFER_TARGET

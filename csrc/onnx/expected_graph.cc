@@ -22,8 +22,8 @@ std::string Internal(const std::string& name) { return "/" + name; }
 
 class Generator {
  public:
-  Generator(const Schema& schema, const Semantics& semantics, bool raw_ids)
-      : schema_(schema), semantics_(semantics), raw_ids_(raw_ids), b_(&graph_.nodes) {}
+  Generator(const Schema& schema, const Semantics& semantics, bool raw_ids, DType table_dtype)
+      : schema_(schema), semantics_(semantics), raw_ids_(raw_ids), table_dtype_(table_dtype), b_(&graph_.nodes) {}
 
   Graph Generate() {
     Inputs();
@@ -73,6 +73,12 @@ class Generator {
         parameter.shape[0] = kAnyRows;
         parameter.vocabulary = static_cast<int>(i);
       }
+      parameter.dtype = table_dtype_;
+      graph_.parameters.push_back(parameter);
+      if (table_dtype_ != DType::kInt8) continue;
+      parameter.name += ".range";
+      parameter.shape[1] = 2;
+      parameter.dtype = DType::kFloat32;
       graph_.parameters.push_back(parameter);
     }
   }
@@ -125,11 +131,16 @@ class Generator {
       rows = b_.Call(Declare("Rows", RowsFunction(table, feature.table)), Internal(column + "/rows"), {column});
     }
     const std::string output = Internal(column + "/embedding");
+    Names inputs = {"table." + table.name};
+    if (table_dtype_ == DType::kInt8) inputs.push_back("table." + table.name + ".range");
+    inputs.push_back(rows);
     if (feature.many == Many::kNo) {
-      return b_.Op("Gather", output, {"table." + table.name, rows}, {{"axis", int64_t{0}}});
+      if (table_dtype_ == DType::kFloat32) return b_.Op("Gather", output, inputs, {{"axis", int64_t{0}}});
+      return b_.Call(Declare("Embedding", EmbeddingFunction(table_dtype_)), output, inputs);
     }
-    return b_.Call(Declare("EmbeddingBag", EmbeddingBagFunction(feature.many, PerRequest(group) ? 1 : 2)), output,
-                   {"table." + table.name, rows, column + ".lengths"});
+    inputs.push_back(column + ".lengths");
+    return b_.Call(Declare("EmbeddingBag", EmbeddingBagFunction(feature.many, PerRequest(group) ? 1 : 2, table_dtype_)),
+                   output, inputs);
   }
 
   std::map<std::string, std::string> Embeddings(const Group& group) {
@@ -224,7 +235,7 @@ class Generator {
     const auto add = [&](const std::string& name) {
       if (!seen.insert(name).second) {
         throw ModelFileError("schema: the name " + Quote(name) +
-                             " would stand for two values of the graph; rename the history");
+                             " would stand for two values of the graph; rename the history or table");
       }
     };
     for (const Value& input : graph_.inputs) add(input.name);
@@ -235,6 +246,7 @@ class Generator {
   const Schema& schema_;
   const Semantics& semantics_;
   const bool raw_ids_;
+  const DType table_dtype_;
   Graph graph_;
   Builder b_;
   std::map<std::string, std::string> candidate_;
@@ -243,8 +255,8 @@ class Generator {
 
 }  // namespace
 
-Graph ExpectedGraph(const Schema& schema, const Semantics& semantics, bool raw_ids) {
-  return Generator(schema, semantics, raw_ids).Generate();
+Graph ExpectedGraph(const Schema& schema, const Semantics& semantics, bool raw_ids, DType table_dtype) {
+  return Generator(schema, semantics, raw_ids, table_dtype).Generate();
 }
 
 }  // namespace din_infer::onnx

@@ -144,6 +144,27 @@ Names Joined(Names first, const Names& second) {
   return first;
 }
 
+Names TableInputs(DType table) {
+  return table == DType::kInt8 ? Names{"table", "range", "rows"} : Names{"table", "rows"};
+}
+
+// rows [...] of a table -> float32 [..., d]
+std::string GatheredRows(Builder& b, const std::string& output, DType table) {
+  const Attributes along_rows = {{"axis", int64_t{0}}}, to_float32 = {{"to", int64_t{1}}};
+  if (table == DType::kFloat32) return b.Op("Gather", output, {"table", "rows"}, along_rows);
+  const std::string stored = b.Op("Gather", "stored", {"table", "rows"}, along_rows);
+  if (table == DType::kFloat16) return b.Op("Cast", output, {stored}, to_float32);
+  const std::string levels = b.Op("Cast", "levels", {stored}, to_float32);
+  const std::string ranges = b.Op("Gather", "ranges", {"range", "rows"}, along_rows);
+  const auto part = [&](const std::string& name, int64_t column) {
+    return b.Op(
+        "Slice", name,
+        {ranges, b.Ints(name + "_begin", {column}), b.Ints(name + "_end", {column + 1}), b.Ints(name + "_axis", {-1})});
+  };
+  const std::string scaled = b.Op("Mul", "scaled", {levels, part("scale", 0)});
+  return b.Op("Add", output, {scaled, part("offset", 1)});
+}
+
 }  // namespace
 
 std::vector<ParameterShape> LayerParameters(const LayerSemantics& layers, int64_t width) {
@@ -212,13 +233,20 @@ Function MaskFunction(int64_t max_length, bool keeps_tail) {
   return f;
 }
 
-Function EmbeddingBagFunction(Many many, int64_t axis) {
-  Function f{"", {"table", "rows", "lengths"}, {"bag"}, {}};
+Function EmbeddingFunction(DType table) {
+  Function f{"", TableInputs(table), {"embedding"}, {}};
+  Builder b(&f.nodes);
+  GatheredRows(b, "embedding", table);
+  return f;
+}
+
+Function EmbeddingBagFunction(Many many, int64_t axis, DType table) {
+  Function f{"", Joined(TableInputs(table), {"lengths"}), {"bag"}, {}};
   Builder b(&f.nodes);
   const std::string shape = b.Op("Shape", "shape", {"rows"}, {{"start", int64_t{-1}}});
   const std::string size = b.Op("Squeeze", "slots", {shape, b.Ints("first", {0})});
   const std::string valid = ValidSlots(b, "valid", size, b.Unsqueeze("lengths_column", "lengths", -1));
-  const std::string embeddings = b.Op("Gather", "embeddings", {"table", "rows"}, {{"axis", int64_t{0}}});
+  const std::string embeddings = GatheredRows(b, "embeddings", table);
   const std::string kept =
       b.Op("Where", "kept", {b.Unsqueeze("valid_column", valid, -1), embeddings, b.Float("zero", 0)});
   const Names inputs = {kept, b.Ints("bag_axis", {axis})};

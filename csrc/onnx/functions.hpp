@@ -15,10 +15,14 @@ Function RowsFunction(const Table& spec, int table);
 // keeps.
 Function MaskFunction(int64_t max_length, bool keeps_tail);
 
-// (table [rows, d], rows [..., G], lengths [...]) -> [..., d]: the sum or mean of the first `lengths` embeddings.
+// (table [rows, d], rows [...]) -> float32 [..., d]; of int8 tables (table, range [rows, 2], rows).
+Function EmbeddingFunction(DType table);
+
+// (table [rows, d], rows [..., G], lengths [...]) -> [..., d]: the sum or mean of the first `lengths` embeddings; of
+// int8 tables (table, range, rows, lengths).
 // `axis` is that of G, counted from the front: ONNX Runtime 1.20 gives wrong shapes for axes from the back that are
 // empty.
-Function EmbeddingBagFunction(Many many, int64_t axis);
+Function EmbeddingBagFunction(Many many, int64_t axis, DType table);
 
 // (values [...], mean [], std []) -> [..., 1]
 Function StandardiseFunction();

@@ -60,6 +60,7 @@ struct ParameterShape {
   std::string name;
   std::vector<int64_t> shape;
   int vocabulary = -1;  // index into Schema::tables where the number of rows is kAnyRows
+  DType dtype = DType::kFloat32;
 };
 
 struct Graph {

@@ -17,7 +17,8 @@ namespace {
 
 using namespace onnx;
 
-constexpr char kFormatVersion[] = "1";
+constexpr char kFloat32Version[] = "1";                  // with tables of float32 alone
+constexpr char kFormatVersion[] = "2";                   // says how its tables are stored
 constexpr uint64_t kMaxBytes = (uint64_t{1} << 31) - 1;  // protobuf's own limit
 constexpr char kCrcKey[] = "din_infer.crc32";
 
@@ -106,8 +107,8 @@ const std::string& Get(const Metadata& metadata, const std::string& key) {
 
 void CheckVersion(const ModelView& model) {
   const std::string& version = Get(model.metadata, "din_infer.format_version");
-  if (version != kFormatVersion) {
-    throw ModelFileError(std::string("format version: expected ") + kFormatVersion + ", got " + Quote(version) +
+  if (version != kFloat32Version && version != kFormatVersion) {
+    throw ModelFileError(std::string("format version: expected 1 or ") + kFormatVersion + ", got " + Quote(version) +
                          "; export the model again with the din_infer that loads it");
   }
   if (const auto ids = model.metadata.find("din_infer.ids"); ids != model.metadata.end() && ids->second != "raw") {
@@ -118,6 +119,28 @@ void CheckVersion(const ModelView& model) {
   if (model.ir_version < kFirstWithFunctions) {
     throw ModelFileError("IR version: expected at least " + std::to_string(kFirstWithFunctions) + ", got " +
                          std::to_string(model.ir_version));
+  }
+}
+
+DType TableDType(const Metadata& metadata) {
+  const auto declared = metadata.find("din_infer.table_dtype");
+  if (Get(metadata, "din_infer.format_version") != kFloat32Version) {
+    return ParseTableDType(Get(metadata, "din_infer.table_dtype"));
+  }
+  if (declared != metadata.end())
+    throw ModelFileError("format version 1: expected no metadata entry din_infer.table_dtype, got " +
+                         Quote(declared->second));
+  return DType::kFloat32;
+}
+
+// Each row of an int8 table has a scale and an offset.
+void CheckRanges(const ModelFile& file) {
+  for (const Table& table : file.schema.tables) {
+    const std::string name = "parameter table." + table.name;
+    const int64_t rows = file.parameters.at("table." + table.name).shape[0];
+    const int64_t ranges = file.parameters.at("table." + table.name + ".range").shape[0];
+    if (rows != ranges)
+      throw ModelFileError(name + ".range: expected " + std::to_string(rows) + " rows, got " + std::to_string(ranges));
   }
 }
 
@@ -300,12 +323,14 @@ void ReadInto(std::string_view bytes, const std::filesystem::path& folder, Stora
   CheckCrc(bytes, model.metadata);
   file->schema = ParseSchema(Get(model.metadata, "din_infer.schema"));
   file->semantics = ParseSemantics(Get(model.metadata, "din_infer.semantics"), file->schema);
+  file->table_dtype = TableDType(model.metadata);
   file->metadata = std::move(model.metadata);
   file->vocabularies.resize(file->schema.tables.size());
-  const Graph expected = ExpectedGraph(file->schema, file->semantics, /*raw_ids=*/true);
+  const Graph expected = ExpectedGraph(file->schema, file->semantics, /*raw_ids=*/true, file->table_dtype);
   CheckOpsets(model.opset_imports, true, "model");
   CheckFunctions(expected, model.functions, file);
   CheckGraph(expected, model.graph, folder, storage, file);
+  if (file->table_dtype == DType::kInt8) CheckRanges(*file);
   for (size_t i = 0; i < file->vocabularies.size(); ++i) {
     const std::string& name = file->schema.tables[i].name;
     CheckVocabulary(file->vocabularies[i], file->parameters.at("table." + name).shape[0],

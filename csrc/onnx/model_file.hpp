@@ -14,10 +14,14 @@
 
 namespace din_infer {
 
-// float32, row-major, 4-byte aligned.
+// Row-major, aligned for its type.
 struct Parameter {
   std::vector<int64_t> shape;
-  const float* data = nullptr;
+  DType dtype = DType::kFloat32;
+  const void* data = nullptr;
+  uint64_t bytes = 0;
+
+  const float* Floats() const { return static_cast<const float*>(data); }  // of kFloat32
 };
 
 // Row `rows[i]` for the raw id `int64_keys[i]` or `string_keys[i]`; all other ids go to row 0.
@@ -30,6 +34,7 @@ struct Vocabulary {
 struct ModelFile {
   Schema schema;
   Semantics semantics;
+  DType table_dtype = DType::kFloat32;          // of embedding tables
   std::map<std::string, std::string> metadata;  // ONNX metadata_props, `din_infer.*` among them
   std::map<std::string, Parameter> parameters;  // names and shapes as ExpectedParameters gives them
   std::vector<Vocabulary> vocabularies;         // one per table of the schema, empty where ids are not a vocabulary

@@ -62,13 +62,15 @@ void ParameterReader::Add(std::string_view initializer) {
     throw ModelFileError("initializer " + Quote(tensor.name) + ": the schema and semantics ask for none of that name");
   const std::string where = "parameter " + found->first;
   if (parameters_.count(found->first)) throw ModelFileError(where + ": expected it once, got it twice");
-  CheckType(DType::kFloat32, tensor.dtype, where);
+  const DType dtype = found->second->dtype;
+  CheckType(dtype, tensor.dtype, where);
   if (!Fits(found->second->shape, tensor.dims)) {
     throw ModelFileError(where + ": expected shape " + ShapeText(found->second->shape) + ", got " +
                          ShapeText(tensor.dims));
   }
-  const float* data = Data(&tensor, where);
-  parameters_[found->first] = {std::move(tensor.dims), data};
+  const uint64_t bytes = BytesNeeded(tensor.dims, ItemBytes(dtype), where);
+  const void* data = Data(&tensor, dtype, bytes, where);
+  parameters_[found->first] = {std::move(tensor.dims), dtype, data, bytes};
 }
 
 std::map<std::string, Parameter> ParameterReader::Finish() {
@@ -80,21 +82,21 @@ std::map<std::string, Parameter> ParameterReader::Finish() {
   return std::move(parameters_);
 }
 
-const float* ParameterReader::Data(Tensor* tensor, const std::string& where) {
-  const uint64_t bytes = BytesNeeded(tensor->dims, sizeof(float), where);
+const void* ParameterReader::Data(Tensor* tensor, DType dtype, uint64_t bytes, const std::string& where) {
   const int forms = (tensor->raw.empty() ? 0 : 1) + (tensor->floats.empty() ? 0 : 1) + (tensor->is_external ? 1 : 0);
   const uint64_t got = tensor->raw.size() + tensor->floats.size() * sizeof(float);
-  const bool other_data = !tensor->ints.empty() || !tensor->strings.empty();
+  const bool other_data =
+      !tensor->ints.empty() || !tensor->strings.empty() || (dtype != DType::kFloat32 && !tensor->floats.empty());
   if (forms != 1 || other_data || (!tensor->is_external && got != bytes)) {
-    throw ModelFileError(where + ": expected " + std::to_string(bytes) + " bytes of float32 for shape " +
-                         ShapeText(tensor->dims) + ", got " + std::to_string(got));
+    throw ModelFileError(where + ": expected " + std::to_string(bytes) + " bytes of " + TypeName(dtype) +
+                         " for shape " + ShapeText(tensor->dims) + ", got " + std::to_string(got));
   }
-  if (tensor->is_external) return ExternalData(*tensor, bytes, where);
-  if (!tensor->raw.empty()) return Aligned(tensor->raw.data(), bytes);
+  if (tensor->is_external) return Aligned(ExternalData(*tensor, bytes, where), bytes, ItemBytes(dtype));
+  if (!tensor->raw.empty()) return Aligned(tensor->raw.data(), bytes, ItemBytes(dtype));
   return storage_->copies.emplace_back(std::move(tensor->floats)).data();
 }
 
-const float* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
+const char* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
   std::string_view location;
   uint64_t offset = 0, length = bytes;
   for (const auto& [key, value] : tensor.external) {
@@ -119,12 +121,12 @@ const float* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes,
     throw ModelFileError(where + ": expected " + std::to_string(offset + length) + " bytes in " + Quote(location) +
                          ", got " + std::to_string(mapping->bytes().size()));
   }
-  return Aligned(mapping->bytes().data() + offset, bytes);
+  return mapping->bytes().data() + offset;
 }
 
-const float* ParameterReader::Aligned(const char* data, uint64_t bytes) {
-  if (reinterpret_cast<uintptr_t>(data) % alignof(float) == 0) return reinterpret_cast<const float*>(data);
-  std::vector<float>& copy = storage_->copies.emplace_back(static_cast<size_t>(bytes / sizeof(float)));
+const void* ParameterReader::Aligned(const char* data, uint64_t bytes, uint64_t item) {
+  if (reinterpret_cast<uintptr_t>(data) % item == 0) return data;
+  std::vector<float>& copy = storage_->copies.emplace_back(static_cast<size_t>((bytes + 3) / sizeof(float)));
   std::memcpy(copy.data(), data, static_cast<size_t>(bytes));
   return copy.data();
 }

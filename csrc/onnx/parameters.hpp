@@ -20,7 +20,7 @@ struct Storage {
   std::unique_ptr<Mapping> file;
   std::string bytes;
   std::map<std::filesystem::path, std::unique_ptr<Mapping>> external;
-  std::deque<std::vector<float>> copies;  // of data that is not 4-byte aligned, or not in raw form
+  std::deque<std::vector<float>> copies;  // of data that is not aligned, or not in raw form
 };
 
 // Takes a GraphProto's initializers one by one and checks each against the parameters that are expected.
@@ -33,9 +33,9 @@ class ParameterReader {
   std::map<std::string, Parameter> Finish();
 
  private:
-  const float* Data(Tensor* tensor, const std::string& where);
-  const float* ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
-  const float* Aligned(const char* data, uint64_t bytes);
+  const void* Data(Tensor* tensor, DType dtype, uint64_t bytes, const std::string& where);
+  const char* ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
+  const void* Aligned(const char* data, uint64_t bytes, uint64_t item);
 
   std::map<std::string, const ParameterShape*, std::less<>> expected_;
   std::filesystem::path folder_;

@@ -89,14 +89,27 @@ Tensor ParseTensor(std::string_view bytes, const std::string& where) {
   return tensor;
 }
 
-int64_t OnnxType(DType dtype) { return dtype == DType::kFloat32 ? 1 : dtype == DType::kInt64 ? 7 : 8; }
+int64_t OnnxType(DType dtype) {
+  constexpr int64_t kTypes[] = {7, 8, 1, 10, 3};
+  return kTypes[static_cast<size_t>(dtype)];
+}
+
+const char* TypeName(DType dtype) {
+  constexpr const char* kNames[] = {"int64", "string", "float32", "float16", "int8"};
+  return kNames[static_cast<size_t>(dtype)];
+}
+
+uint64_t ItemBytes(DType dtype) {
+  constexpr uint64_t kBytes[] = {8, 0, 4, 2, 1};
+  return kBytes[static_cast<size_t>(dtype)];
+}
 
 void CheckType(DType expected, int64_t got, const std::string& where) {
   if (got == OnnxType(expected)) return;
   constexpr const char* kNames[] = {"undefined", "float32", "uint8",  "int8",    "uint16",  "int16",
                                     "int32",     "int64",   "string", "boolean", "float16", "float64"};
   const bool named = got >= 0 && got < static_cast<int64_t>(std::size(kNames));
-  throw ModelFileError(where + ": expected " + kNames[OnnxType(expected)] + ", got " +
+  throw ModelFileError(where + ": expected " + TypeName(expected) + ", got " +
                        (named ? kNames[got] : "data type " + std::to_string(got)));
 }
 

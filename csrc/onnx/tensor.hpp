@@ -28,6 +28,8 @@ Tensor ParseTensor(std::string_view bytes, const std::string& where);
 
 // TensorProto.DataType
 int64_t OnnxType(DType dtype);
+const char* TypeName(DType dtype);  // as NumPy has it, and `string`
+uint64_t ItemBytes(DType dtype);    // of numbers
 
 void CheckType(DType expected, int64_t got, const std::string& where);
 

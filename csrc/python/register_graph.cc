@@ -4,6 +4,7 @@
 
 #include "onnx/expected_graph.hpp"
 #include "onnx/model_file.hpp"
+#include "onnx/tensor.hpp"
 #include "python/bindings.hpp"
 
 namespace py = pybind11;
@@ -42,15 +43,16 @@ py::list ToPython(const std::vector<onnx::Node>& nodes, const Schema& schema) {
 py::list ToPython(const std::vector<onnx::Value>& values) {
   py::list result;
   for (const onnx::Value& value : values) {
-    const char* dtype = value.dtype == DType::kInt64 ? "int64" : value.dtype == DType::kString ? "string" : "float32";
-    result.append(py::make_tuple(value.name, dtype, value.dims));
+    result.append(py::make_tuple(value.name, onnx::TypeName(value.dtype), value.dims));
   }
   return result;
 }
 
-py::dict ExpectedGraph(const std::string& schema_json, const std::string& semantics_json, bool raw_ids) {
+py::dict ExpectedGraph(const std::string& schema_json, const std::string& semantics_json, bool raw_ids,
+                       const std::string& table_dtype) {
   const Schema schema = ParseSchema(schema_json);
-  const onnx::Graph graph = onnx::ExpectedGraph(schema, ParseSemantics(semantics_json, schema), raw_ids);
+  const onnx::Graph graph =
+      onnx::ExpectedGraph(schema, ParseSemantics(semantics_json, schema), raw_ids, ParseTableDType(table_dtype));
   py::list functions, parameters;
   for (const onnx::Function& function : graph.functions) {
     py::dict item;
@@ -61,7 +63,7 @@ py::dict ExpectedGraph(const std::string& schema_json, const std::string& semant
     functions.append(item);
   }
   for (const onnx::ParameterShape& parameter : graph.parameters) {
-    parameters.append(py::make_tuple(parameter.name, parameter.shape));
+    parameters.append(py::make_tuple(parameter.name, onnx::TypeName(parameter.dtype), parameter.shape));
   }
   py::dict result;
   result["inputs"] = ToPython(graph.inputs);
@@ -77,7 +79,9 @@ py::dict ExpectedGraph(const std::string& schema_json, const std::string& semant
 py::dict DescribeFile(const std::string& path) {
   const ModelFile file = ReadModelFile(std::filesystem::path(path));
   py::dict parameters, vocabularies;
-  for (const auto& [name, parameter] : file.parameters) parameters[py::str(name)] = parameter.shape;
+  for (const auto& [name, parameter] : file.parameters) {
+    parameters[py::str(name)] = py::make_tuple(onnx::TypeName(parameter.dtype), parameter.shape);
+  }
   for (size_t i = 0; i < file.vocabularies.size(); ++i) {
     if (file.schema.tables[i].ids != Ids::kVocabulary) continue;
     vocabularies[py::str(file.schema.tables[i].name)] = file.vocabularies[i].rows.size();
@@ -92,7 +96,8 @@ py::dict DescribeFile(const std::string& path) {
 }  // namespace
 
 void RegisterGraph(py::module_& module) {
-  module.def("expected_graph", &ExpectedGraph, py::arg("schema_json"), py::arg("semantics_json"), py::arg("raw_ids"));
+  module.def("expected_graph", &ExpectedGraph, py::arg("schema_json"), py::arg("semantics_json"), py::arg("raw_ids"),
+             py::arg("table_dtype") = "float32");
   module.def("describe_file", &DescribeFile, py::arg("path"));
 }
 

@@ -11,6 +11,7 @@
 #include "engine/model.hpp"
 #include "engine/vocabulary.hpp"
 #include "onnx/model_file.hpp"
+#include "onnx/tensor.hpp"
 #include "python/bindings.hpp"
 
 namespace py = pybind11;
@@ -74,7 +75,7 @@ class OpenModelFile {
 py::dict Parameters(const py::object& self) {
   py::dict result;
   for (const auto& [name, parameter] : self.cast<const OpenModelFile&>().file().parameters) {
-    py::array_t<float> view(parameter.shape, parameter.data, self);
+    py::array view(py::dtype(onnx::TypeName(parameter.dtype)), parameter.shape, parameter.data, self);
     view.attr("setflags")(py::arg("write") = false);
     result[py::str(name)] = view;
   }

@@ -44,15 +44,17 @@ class Embedded {
   static std::vector<float> Rows(const Model::Parts& parts, const Feature& feature, const Column& ids) {
     const size_t index = static_cast<size_t>(feature.table);
     const Table& table = parts.file.schema.tables[index];
-    const float* weights = parts.file.parameters.at("table." + table.name).data;
-    std::vector<float> values;
-    for (int64_t i = 0; i < ids.size; ++i) {
-      const int64_t* ends = ids.string_offsets;
-      const int64_t row = ends == nullptr ? parts.rows[index].Row(ids.int64_values[i])
-                                          : parts.rows[index].Row(std::string_view(
-                                                ids.characters + ends[i], static_cast<size_t>(ends[i + 1] - ends[i])));
-      values.insert(values.end(), weights + row * table.dim, weights + (row + 1) * table.dim);
-    }
+    const auto& parameters = parts.file.parameters;
+    const Parameter& stored = parameters.at("table." + table.name);
+    const auto ranges = parameters.find("table." + table.name + ".range");
+    const StoredTable rows = {stored.dtype, stored.data,
+                              ranges == parameters.end() ? nullptr : ranges->second.Floats()};
+    Column flat = ids;
+    flat.lists.clear();
+    std::vector<float> values(static_cast<size_t>(ids.size * table.dim));
+    int64_t unknown = 0;
+    FeatureEmbedding::Table(&parts.rows[index], rows, table.dim, Many::kNo)
+        .Embed(flat, {0, ids.size}, {values.data(), table.dim, 1}, unknown);
     return values;
   }
 };

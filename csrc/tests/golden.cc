@@ -7,7 +7,8 @@
 
 namespace din_infer::testing {
 
-const std::vector<std::string> kGoldenModels = {"v1-outer-dice", "v1-hadamard-softmax-strings", "v1-base-mean"};
+const std::vector<std::string> kGoldenModels = {"v1-outer-dice", "v1-hadamard-softmax-strings", "v1-base-mean",
+                                                "v2-float16", "v2-int8"};
 
 std::string GoldenName(const ::testing::TestParamInfo<std::string>& model) {
   std::string name = model.param;

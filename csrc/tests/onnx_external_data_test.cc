@@ -37,8 +37,8 @@ class OnnxExternalData : public ::testing::Test {
     }
   }
 
-  ModelFile Read(const Entries& entries) const {
-    testing::FileContents contents = testing::ValidContents();
+  ModelFile Read(const Entries& entries, DType table_dtype = DType::kFloat32) const {
+    testing::FileContents contents = testing::ValidContents(table_dtype);
     contents.external["table.item"] = entries;
     return ReadModelFile(testing::Write(contents), folder_);
   }
@@ -58,9 +58,9 @@ class OnnxExternalData : public ::testing::Test {
 TEST_F(OnnxExternalData, IsReadFromItsOffset) {
   const ModelFile file =
       Read({{"location", "tables.data"}, {"offset", "16"}, {"length", std::to_string(kBytes)}, {"checksum", "x"}});
-  EXPECT_EQ(file.parameters.at("table.item").data[0], 4.0F);
+  EXPECT_EQ(file.parameters.at("table.item").Floats()[0], 4.0F);
   const ModelFile whole = Read({{"location", "tables.data"}});
-  EXPECT_EQ(whole.parameters.at("table.item").data[1], 1.0F);
+  EXPECT_EQ(whole.parameters.at("table.item").Floats()[1], 1.0F);
 }
 
 TEST_F(OnnxExternalData, IsAlignedEvenAtOddOffsets) {
@@ -68,10 +68,24 @@ TEST_F(OnnxExternalData, IsAlignedEvenAtOddOffsets) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(file.parameters.at("table.item").data) % alignof(float), 0U);
 }
 
+TEST_F(OnnxExternalData, MayBeOfEachType) {
+  const auto table = [&](const Entries& entries, DType dtype) {
+    return Read(entries, dtype).parameters.at("table.item");
+  };
+  EXPECT_EQ(table({{"location", "tables.data"}, {"offset", "40"}, {"length", "24"}}, DType::kFloat16).bytes, 24U);
+  EXPECT_EQ(table({{"location", "tables.data"}, {"offset", "52"}, {"length", "12"}}, DType::kInt8).bytes, 12U);
+  const Parameter odd = table({{"location", "tables.data"}, {"offset", "3"}}, DType::kFloat16);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(odd.data) % 2, 0U);
+  EXPECT_NE(reinterpret_cast<uintptr_t>(table({{"location", "tables.data"}, {"offset", "3"}}, DType::kInt8).data) % 4,
+            0U);  // bytes are mapped wherever they lie
+  EXPECT_THROW(table({{"location", "tables.data"}, {"length", "48"}}, DType::kFloat16), ModelFileError);
+  EXPECT_THROW(table({{"location", "tables.data"}, {"offset", "53"}}, DType::kInt8), ModelFileError);
+}
+
 TEST_F(OnnxExternalData, OutlivesItsName) {
   const ModelFile file = Read({{"location", "tables.data"}, {"offset", "16"}});
   fs::remove(folder_ / "tables.data");
-  EXPECT_EQ(file.parameters.at("table.item").data[11], 15.0F);
+  EXPECT_EQ(file.parameters.at("table.item").Floats()[11], 15.0F);
 }
 
 TEST_F(OnnxExternalData, StaysInsideTheFolder) {

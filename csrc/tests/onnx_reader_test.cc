@@ -8,6 +8,7 @@
 #include "base/errors.hpp"
 #include "base/quote.hpp"
 #include "onnx/model_file.hpp"
+#include "onnx/tensor.hpp"
 #include "onnx_writer.hpp"
 
 namespace din_infer {
@@ -52,20 +53,64 @@ TEST(OnnxReader, ReadsWhatTheFileHolds) {
   EXPECT_TRUE(file.vocabularies[2].rows.empty());
   const Parameter& weights = file.parameters.at("unit.clicks.weights.0");
   EXPECT_EQ(weights.shape, (std::vector<int64_t>{4, 2 * 5 + 5 * 5}));
-  EXPECT_EQ(weights.data[9], 9 / 8.0F);
+  EXPECT_EQ(weights.Floats()[9], 9 / 8.0F);
   EXPECT_EQ(file.parameters.at("dense.user.age.mean").shape, std::vector<int64_t>());
 }
 
+constexpr DType kTableDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kInt8};
+
+TEST(OnnxReader, ReadsTablesOfEachType) {
+  for (const DType dtype : {DType::kFloat16, DType::kInt8}) {
+    const ModelFile file = Read(ValidContents(dtype));
+    EXPECT_EQ(file.table_dtype, dtype);
+    const Parameter& table = file.parameters.at("table.item");
+    EXPECT_EQ(table.dtype, dtype);
+    EXPECT_EQ(table.shape, (std::vector<int64_t>{4, 3}));
+    EXPECT_EQ(table.bytes, dtype == DType::kFloat16 ? 24U : 12U);
+    EXPECT_EQ(static_cast<const char*>(table.data)[11], 11);
+    EXPECT_EQ(file.parameters.count("table.item.range"), dtype == DType::kInt8 ? 1U : 0U);
+  }
+  EXPECT_EQ(Read(ValidContents(DType::kInt8)).parameters.at("table.item.range").Floats()[7], 7 / 8.0F);
+}
+
+TEST(OnnxReader, NeverGuessesHowTablesAreStored) {
+  FileContents contents = ValidContents(DType::kInt8);
+  contents.metadata.erase("din_infer.table_dtype");
+  ExpectError(contents, "without the metadata entry din_infer.table_dtype");
+  contents.metadata["din_infer.table_dtype"] = "uint8";
+  ExpectError(contents, "table dtype: expected float32 | float16 | int8, got 'uint8'");
+  contents.metadata["din_infer.table_dtype"] = "float16";
+  ExpectError(contents, "function Embedding_1");
+  contents = ValidContents();
+  contents.metadata["din_infer.table_dtype"] = "float32";
+  ExpectError(contents, "format version 1: expected no metadata entry din_infer.table_dtype, got 'float32'");
+  contents = ValidContents(DType::kFloat16);
+  contents.parameter_type = 1;
+  ExpectError(contents, "parameter table.item: expected float16, got float32");
+}
+
+TEST(OnnxReader, WantsAScaleAndAnOffsetForEachRow) {
+  const auto edit = [](int64_t rows, int64_t columns, const std::string& error) {
+    FileContents contents = ValidContents(DType::kInt8);
+    ASSERT_EQ(contents.graph.parameters[1].name, "table.item.range");
+    contents.graph.parameters[1].shape = {rows, columns};
+    ExpectError(contents, error);
+  };
+  edit(3, 2, "parameter table.item.range: expected 4 rows, got 3");
+  edit(5, 2, "parameter table.item.range: expected 4 rows, got 5");
+  edit(4, 1, "parameter table.item.range: expected shape [?, 2], got [4, 1]");
+}
+
 TEST(OnnxReader, DataIsAlignedWhereverItLies) {
-  for (size_t shift = 0; shift < 4; ++shift) {
-    FileContents contents = ValidContents();
-    contents.metadata["shift"] = std::string(shift, 'x');
+  for (size_t shift = 0; shift < 12; ++shift) {
+    FileContents contents = ValidContents(kTableDTypes[shift / 4]);
+    contents.metadata["shift"] = std::string(shift % 4, 'x');
     for (const bool as_float_data : {false, true}) {
       contents.as_float_data = as_float_data;
       const ModelFile file = Read(contents);
       for (const auto& [name, parameter] : file.parameters) {
-        EXPECT_EQ(reinterpret_cast<uintptr_t>(parameter.data) % alignof(float), 0U) << name;
-        EXPECT_EQ(parameter.data[0], 0.0F) << name;
+        EXPECT_EQ(reinterpret_cast<uintptr_t>(parameter.data) % onnx::ItemBytes(parameter.dtype), 0U) << name;
+        EXPECT_EQ(*static_cast<const char*>(parameter.data), 0) << name;
       }
     }
   }
@@ -77,10 +122,12 @@ TEST(OnnxReader, Crc32IsZlibs) {
 }
 
 TEST(OnnxReader, RefusesEveryCut) {
-  const std::string bytes = Write(ValidContents());
-  ASSERT_EQ(ErrorOf(bytes), "");
-  for (size_t size = 0; size < bytes.size(); ++size)
-    EXPECT_NE(ErrorOf(bytes.substr(0, size)), "") << "cut to " << size << " of " << bytes.size();
+  for (const DType dtype : kTableDTypes) {
+    const std::string bytes = Write(ValidContents(dtype));
+    ASSERT_EQ(ErrorOf(bytes), "");
+    for (size_t size = 0; size < bytes.size(); ++size)
+      EXPECT_NE(ErrorOf(bytes.substr(0, size)), "") << "cut to " << size << " of " << bytes.size();
+  }
 }
 
 TEST(OnnxReader, RefusesEveryFlippedBit) {
@@ -94,18 +141,21 @@ TEST(OnnxReader, RefusesEveryFlippedBit) {
 }
 
 TEST(OnnxReader, SurvivesManyWrongBytes) {
-  const std::string valid = WithoutChecksum(ValidContents());
+  std::string valid[3];
+  for (size_t i = 0; i < 3; ++i) valid[i] = WithoutChecksum(ValidContents(kTableDTypes[i]));
   std::mt19937 random(1);
   for (int round = 0; round < 5000; ++round) {
-    std::string bytes = valid;
+    std::string bytes = valid[round % 3];
     for (int change = 0; change < 1 + round % 20; ++change)
       bytes[random() % bytes.size()] = static_cast<char>(random());
     ErrorOf(bytes + ChecksumEntry(bytes));  // some are valid models with other weights; none may crash or hang
   }
 }
 
-TEST(OnnxReader, RefusesEveryEditedNode) {
-  const FileContents valid = ValidContents();
+class OnnxReaderOfTables : public ::testing::TestWithParam<DType> {};
+
+TEST_P(OnnxReaderOfTables, RefusesEveryEditedNode) {
+  const FileContents valid = ValidContents(GetParam());
   const std::vector<std::function<void(onnx::Node&)>> edits = {
       [](onnx::Node& node) { node.op += "X"; },
       [](onnx::Node& node) { node.domain += "x"; },
@@ -134,8 +184,8 @@ TEST(OnnxReader, RefusesEveryEditedNode) {
   }
 }
 
-TEST(OnnxReader, RefusesEveryEditedAttribute) {
-  const FileContents valid = ValidContents();
+TEST_P(OnnxReaderOfTables, RefusesEveryEditedAttribute) {
+  const FileContents valid = ValidContents(GetParam());
   for (size_t f = 0; f < valid.graph.functions.size(); ++f) {
     for (size_t n = 0; n < valid.graph.functions[f].nodes.size(); ++n) {
       for (const auto& [name, value] : valid.graph.functions[f].nodes[n].attributes) {
@@ -156,6 +206,9 @@ TEST(OnnxReader, RefusesEveryEditedAttribute) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(DTypes, OnnxReaderOfTables, ::testing::ValuesIn(kTableDTypes),
+                         [](const auto& dtype) { return std::string(onnx::TypeName(dtype.param)); });
 
 TEST(OnnxReader, RefusesOtherFunctions) {
   FileContents contents = ValidContents();
@@ -234,7 +287,7 @@ TEST(OnnxReader, RefusesOtherVersions) {
     contents.metadata[key] = value;
     ExpectError(contents, error);
   };
-  edit("din_infer.format_version", "2", "format version: expected 1, got '2'; export the model again");
+  edit("din_infer.format_version", "3", "format version: expected 1 or 2, got '3'; export the model again");
   edit("din_infer.ids", "rows", "exported with --inline");
   edit("note", "\xff", "metadata 'note': expected UTF-8");
   FileContents contents = ValidContents();

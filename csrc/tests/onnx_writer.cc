@@ -101,10 +101,16 @@ std::string Initializer(const FileContents& contents, const onnx::ParameterShape
   for (const int64_t dim : parameter.shape) count *= static_cast<size_t>(dim);
   std::vector<float> values(count);
   for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i) / 8;
+  const bool is_float = parameter.dtype == DType::kFloat32;
+  std::string bytes_of_stored(count * onnx::ItemBytes(parameter.dtype), '\0');
+  std::iota(bytes_of_stored.begin(), bytes_of_stored.end(), '\0');
   const auto external = contents.external.find(parameter.name);
   const bool is_external = external != contents.external.end();
-  const std::string raw = is_external || contents.as_float_data ? "" : Raw(values);
-  std::string bytes = Tensor(parameter.name, contents.parameter_type, parameter.shape, raw);
+  const bool as_float_data = contents.as_float_data && is_float;
+  const std::string raw = is_external || as_float_data ? "" : is_float ? Raw(values) : bytes_of_stored;
+  const auto own_type = static_cast<int32_t>(onnx::OnnxType(parameter.dtype));
+  const int32_t type = contents.parameter_type == 0 ? own_type : contents.parameter_type;
+  std::string bytes = Tensor(parameter.name, type, parameter.shape, raw);
   pbf_writer writer(bytes);
   if (is_external) {
     for (const auto& [key, value] : external->second) {
@@ -113,7 +119,7 @@ std::string Initializer(const FileContents& contents, const onnx::ParameterShape
       entry.add_string(2, value);
     }
     writer.add_int32(14, 1);
-  } else if (contents.as_float_data) {
+  } else if (as_float_data) {
     writer.add_packed_float(4, values.begin(), values.end());
   }
   return bytes;
@@ -148,12 +154,16 @@ const char kSemantics[] = R"({"pooling": "activation_unit",
                        "normalize": "softmax", "scale": 0.5}},
   "tower": {"hidden": [3], "activation": "prelu", "eps": null}})";
 
-FileContents ValidContents() {
+FileContents ValidContents(DType table_dtype) {
   FileContents contents;
   contents.metadata = {
       {"din_infer.format_version", "1"}, {"din_infer.schema", kSchema}, {"din_infer.semantics", kSemantics}};
+  if (table_dtype != DType::kFloat32) {
+    contents.metadata["din_infer.format_version"] = "2";
+    contents.metadata["din_infer.table_dtype"] = onnx::TypeName(table_dtype);
+  }
   const Schema schema = ParseSchema(kSchema);
-  contents.graph = onnx::ExpectedGraph(schema, ParseSemantics(kSemantics, schema), true);
+  contents.graph = onnx::ExpectedGraph(schema, ParseSemantics(kSemantics, schema), true, table_dtype);
   for (onnx::ParameterShape& parameter : contents.graph.parameters) {
     if (!parameter.shape.empty() && parameter.shape[0] == onnx::kAnyRows) parameter.shape[0] = kRows;
   }

@@ -19,7 +19,7 @@ struct FileContents {
   std::map<std::string, std::vector<std::pair<std::string, std::string>>> external;  // entries by parameter
   std::map<std::string, std::string> opsets;                                         // domain and version
   int64_t default_row = 0;
-  int32_t parameter_type = 1;
+  int32_t parameter_type = 0;  // of all parameters; 0: each has its own
   bool as_float_data = false;  // parameters in float_data, otherwise in raw_data
   bool with_crc = true;
 };
@@ -27,8 +27,9 @@ struct FileContents {
 extern const char kSchema[];
 extern const char kSemantics[];
 
-// A model of kSchema and kSemantics; parameters hold 0, 1, 2, ... / 8.
-FileContents ValidContents();
+// A model of kSchema and kSemantics; parameters hold 0, 1, 2, ... / 8, and tables that are not float32 bytes 0, 1, 2,
+// ...
+FileContents ValidContents(DType table_dtype = DType::kFloat32);
 
 std::string Write(const FileContents& contents);
 

@@ -36,22 +36,27 @@ def inspect(
 
 
 def _facts(path: Path) -> dict[str, Any]:
+    import numpy as np
+
     import din_infer
     from din_infer import _core
     from din_infer.commands.show import calibration
 
     model = din_infer.load(path)
     held = _core.describe_file(str(path))
-    shapes: dict[str, list[int]] = held["parameters"]
-    parameters = {name: {"shape": shape, "bytes": 4 * math.prod(shape)} for name, shape in shapes.items()}
+    parameters = {
+        name: {"shape": shape, "dtype": dtype, "bytes": np.dtype(dtype).itemsize * math.prod(shape)}
+        for name, (dtype, shape) in held["parameters"].items()
+    }
     tables = {
         name: {
-            "rows": shapes[f"table.{name}"][0],
+            "rows": parameters[f"table.{name}"]["shape"][0],
             "dim": table.dim,
             "ids": table.ids,
             "dtype": table.dtype,
             "vocabulary": held["vocabularies"].get(name),
-            "bytes": parameters[f"table.{name}"]["bytes"],
+            "stored": parameters[f"table.{name}"]["dtype"],
+            "bytes": sum(parameters[p]["bytes"] for p in (f"table.{name}", f"table.{name}.range") if p in parameters),
         }
         for name, table in model.schema.tables.items()
     }
@@ -85,15 +90,21 @@ def _print(facts: dict[str, Any]) -> None:
         several = f"{column.spec.many} of several" if column.spec.many else "one"
         columns.add_row(column.name, column.dtype, several, column.spec.table or "dense, standardised")
     console.print(columns)
-    tables = Table("table", "ids", "rows", "dim", "bytes", title="Tables", title_justify="left")
+    tables = Table("table", "ids", "rows", "dim", "stored as", "bytes", title="Tables", title_justify="left")
     for name, table in facts["tables"].items():
         tables.add_row(
-            name, f"{table['ids']} {table['dtype']}", f"{table['rows']:,}", str(table["dim"]), f"{table['bytes']:,}"
+            name,
+            f"{table['ids']} {table['dtype']}",
+            f"{table['rows']:,}",
+            str(table["dim"]),
+            table["stored"],
+            f"{table['bytes']:,}",
         )
     console.print(tables)
-    parameters = Table("parameter", "shape", "bytes", title="Parameters", title_justify="left")
+    parameters = Table("parameter", "type", "shape", "bytes", title="Parameters", title_justify="left")
     for name, parameter in facts["parameters"].items():
-        parameters.add_row(name, " x ".join(map(str, parameter["shape"])) or "scalar", f"{parameter['bytes']:,}")
+        shape = " x ".join(map(str, parameter["shape"])) or "scalar"
+        parameters.add_row(name, parameter["dtype"], shape, f"{parameter['bytes']:,}")
     console.print(parameters)
     for title in ("semantics", "training"):
         console.print(f"[italic]{title.capitalize()}[/]")

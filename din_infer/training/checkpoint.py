@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from din_infer.embedding_tables import restored_parameters
 from din_infer.errors import DataError
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
@@ -54,6 +57,17 @@ def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
     }
     torch.save(content, path)
     return path
+
+
+def with_tables_of(checkpoint: Checkpoint, stored: Mapping[str, npt.NDArray[Any]]) -> Checkpoint:
+    """The checkpoint with the embedding tables that a model file's parameters stand for, of whatever type they are."""
+    model = copy.deepcopy(checkpoint.model)
+    tables = restored_parameters({name: array for name, array in stored.items() if name.startswith("table.")})
+    with torch.no_grad():
+        for name, value in model.named_values():
+            if name in tables:
+                value.copy_(torch.from_numpy(tables[name]))
+    return dataclasses.replace(checkpoint, model=model)
 
 
 def load_checkpoint(run_dir: str | Path) -> Checkpoint:

@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from din_infer.cli import build_app
+from din_infer.errors import ModelFileError
 from din_infer.export.storage import file_bytes
 from din_infer.training.checkpoint import Checkpoint, save_checkpoint
 from din_infer.training.model import DIN
@@ -79,6 +80,7 @@ def test_inspect_shows_all(run: Path, case: Any) -> None:
         "ids": "vocabulary",
         "dtype": "int64",
         "vocabulary": 9,
+        "stored": "float32",
         "bytes": 120,
     }
     assert facts["parameters"]["unit.clicks.weights.0"]["shape"] == [5, 2 * 7 + 7 * 7]
@@ -86,6 +88,34 @@ def test_inspect_shows_all(run: Path, case: Any) -> None:
     assert all(
         part in text for part in ("candidate.genres", "mean of several", "table.brand", "synthetic", "Not calibrated")
     )
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 60), ("int8", 110)])
+def test_tables_of_other_types(run: Path, tmp_path: Path, dtype: str, size: int) -> None:
+    path = tmp_path / "small.onnx"
+    assert json.loads(invoke("export", run, "--out", path, "--table-dtype", dtype, "--json"))["table_dtype"] == dtype
+    facts = json.loads(invoke("inspect", path, "--json"))
+    assert facts["format_version"] == 2
+    assert (facts["tables"]["item"]["stored"], facts["tables"]["item"]["bytes"]) == (dtype, size)
+    assert facts["parameters"]["table.item"] == {"shape": [10, 3], "dtype": dtype, "bytes": size if size < 99 else 30}
+    assert dtype in invoke("inspect", path)
+    options = (path, "--requests", run / "requests.parquet", "--checkpoint", run)
+    found = json.loads(invoke("validate", *options, "--json"))
+    assert list(found) == ["certificate", "onnxruntime", "pytorch", "rounding"]
+    rounding = found.pop("rounding")["max_abs_error"]
+    assert all(agreement["max_abs_error"] <= 1e-6 for agreement in found.values())
+    assert 0 < rounding < 0.01
+    assert "not judged" in invoke("validate", *options)
+    other = json.loads(invoke("validate", run / "model.onnx", *options[1:], "--json"))
+    assert "rounding" not in other
+
+
+def test_an_unknown_table_type_is_refused(run: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        build_app(), ["export", str(run), "--out", str(tmp_path / "x"), "--table-dtype", "uint4"]
+    )
+    assert isinstance(result.exception, ModelFileError)
+    assert "expected float32 | float16 | int8, got 'uint4'" in str(result.exception)
 
 
 def test_inspect_refuses_what_loading_refuses(run: Path, tmp_path: Path) -> None:
@@ -97,5 +127,10 @@ def test_inspect_refuses_what_loading_refuses(run: Path, tmp_path: Path) -> None
 
 def test_export_can_inline(run: Path, tmp_path: Path) -> None:
     summary = json.loads(invoke("export", run, "--out", tmp_path / "inline.onnx", "--inline", "--json"))
-    assert summary == {"path": str(tmp_path / "inline.onnx"), "bytes": summary["bytes"], "inline": True}
+    assert summary == {
+        "path": str(tmp_path / "inline.onnx"),
+        "bytes": summary["bytes"],
+        "inline": True,
+        "table_dtype": "float32",
+    }
     assert (tmp_path / "vocabulary.parquet").is_file()

@@ -84,7 +84,7 @@ def data_elsewhere(model: onnx.ModelProto) -> None:
 
 
 def newer_version(model: onnx.ModelProto) -> None:
-    next(entry for entry in model.metadata_props if entry.key == "din_infer.format_version").value = "2"
+    next(entry for entry in model.metadata_props if entry.key == "din_infer.format_version").value = "3"
 
 
 def subgraph(model: onnx.ModelProto) -> None:
@@ -102,7 +102,7 @@ def subgraph(model: onnx.ModelProto) -> None:
         (negative_shape, "parameter table.item: expected shape"),
         (other_dtype, "parameter table.item: expected float32, got float16"),
         (data_elsewhere, "parameter table.item: expected external data at a path inside the model's folder"),
-        (newer_version, "format version: expected 1, got '2'; export the model again"),
+        (newer_version, "format version: expected 1 or 2, got '3'; export the model again"),
         (subgraph, "graph, node 0 "),
     ],
 )

@@ -1,20 +1,22 @@
-"""Writes the golden model files of format version 1, each with requests and their scores.
+"""Writes the golden model files of each format version, with requests and their scores.
 
     PYTHONPATH=tests/helpers .venv/bin/python tests/golden/make.py FOLDER
 
-The files in this folder stand for all files of format version 1 that people have: a later change has to load them and
-give their scores. They are never made again. A new format version gets files, and names, of its own.
+The files in this folder stand for all files of their format version that people have: a later change has to load them
+and give their scores. They are never made again. A new format version gets files, and names, of its own.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from din_reference import Case
 
+from din_infer.embedding_tables import restored_parameters, stored_parameters
 from din_infer.export.graph import build_model
 from din_infer.export.parity import build_certificate
 from din_infer.export.storage import save_model
@@ -81,15 +83,47 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+MODELS["v2-float16"] = {**MODELS["v1-hadamard-softmax-strings"], "table_dtype": "float16"}
+MODELS["v2-int8"] = {
+    "schema": {
+        "version": 1,
+        "tables": {
+            "item": {"dim": 17},
+            "genre": {"dim": 5, "dtype": "string"},
+            "shop": {"dim": 1, "ids": {"hash": 7}},
+            "hour": {"dim": 2, "ids": {"identity": 24}},
+        },
+        "user": {"tags": {"table": "genre", "many": "sum"}},
+        "context": {"hour": {"table": "hour"}},
+        "candidate": {"item": {"table": "item"}, "genres": {"table": "genre", "many": "mean"}},
+        "histories": {"clicks": {"features": {"item": None, "genres": None, "shop": {"table": "shop"}}}},
+    },
+    "semantics": {
+        "pooling": "activation_unit",
+        "units": {"clicks": {"hidden": [6, 4], **DICE, "interaction": "outer", "normalize": "softmax"}},
+        "tower": {"hidden": [5], **DICE},
+    },
+    "table_dtype": "int8",
+}
+
+
 def make(name: str, folder: Path) -> None:
-    schema = Schema.from_dict(MODELS[name]["schema"])
+    schema, table_dtype = Schema.from_dict(MODELS[name]["schema"]), MODELS[name].get("table_dtype", "float32")
     case = Case.random(schema, Semantics.from_dict(MODELS[name]["semantics"]))
+    stored = stored_parameters(case.parameters, table_dtype)
+    case = replace(case, parameters=restored_parameters(stored))
     certificate = build_certificate(schema, case.vocabularies, case.parameters, case.probabilities)
     metadata = {"training": {"data": "random"}, "certificate": certificate}
     save_model(
-        case.parameters,
+        stored,
         lambda external: build_model(
-            schema, case.semantics, case.parameters, case.vocabularies, metadata=metadata, external=external
+            schema,
+            case.semantics,
+            stored,
+            case.vocabularies,
+            table_dtype=table_dtype,
+            metadata=metadata,
+            external=external,
         ),
         folder / f"{name}.onnx",
     )

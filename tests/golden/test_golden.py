@@ -31,5 +31,5 @@ def test_golden_files_reproduce_their_certificates(path: Path) -> None:
 
 
 def test_there_are_golden_files_of_every_format_version() -> None:
-    assert {path.name.partition("-")[0] for path in FILES} == {"v1"}
-    assert len(FILES) == 3
+    assert {path.name.partition("-")[0] for path in FILES} == {"v1", "v2"}
+    assert len(FILES) == 5

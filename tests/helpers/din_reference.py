@@ -33,7 +33,7 @@ class Case:
         vocabularies = cls.random_vocabularies(schema, rng)
         layout = _core.expected_graph(json.dumps(schema.to_dict()), json.dumps(semantics.to_dict()), True)
         parameters = {}
-        for name, dims in layout["parameters"]:
+        for name, _, dims in layout["parameters"]:
             shape = [10 if d < 0 else d for d in dims]
             values = rng.normal(size=shape) * (2 / np.sqrt(shape[1]) if ".weights." in name else 1)
             positive = name.endswith((".var", ".std"))

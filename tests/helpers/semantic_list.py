@@ -17,7 +17,8 @@ Fields = Mapping[str, Any]
 class Semantic:
     """`other` is another model with parameters of the same shapes, which must not give the same scores.
 
-    `batch_norm` is of training alone: model files have it in the tower's weights and biases.
+    `batch_norm` is of training alone: model files have it in the tower's weights and biases. `table_dtype` is of model
+    files alone: the other columns have the tables that its numbers stand for.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Semantic:
     semantics: Semantics
     other: tuple[Schema, Semantics] | None = None
     batch_norm: bool = False
+    table_dtype: str = "float32"
 
 
 def make_schema(
@@ -190,4 +192,22 @@ def of_lengths() -> list[Semantic]:
     return [*found, semantic("no max_length", PLAIN, other=cut)]
 
 
-EVERY_SEMANTIC = [*of_units(), *of_towers(), *of_features(), *of_ids(), *of_lengths()]
+def of_tables() -> list[Semantic]:
+    tables = {
+        "genre": {"dim": 3, "dtype": "string"},
+        "shop": {"dim": 1, "ids": {"hash": 7}},
+        "hour": {"dim": 2, "ids": {"identity": 6}},
+    }
+    genre = {"genre": {"table": "genre", "many": "mean"}}
+    user = {"tags": {"table": "genre", "many": "sum"}}
+    schema = make_schema(
+        tables, genre, {"genre": None, "shop": {"table": "shop"}}, user=user, context={"hour": {"table": "hour"}}
+    )
+    return [
+        replace(semantic(f"tables stored as {dtype}{of}", schema, make), table_dtype=dtype)
+        for dtype in ("float16", "int8")
+        for of, make in (("", DIN), (", base model", make_semantics(pooling="mean")))
+    ]
+
+
+EVERY_SEMANTIC = [*of_units(), *of_towers(), *of_features(), *of_ids(), *of_lengths(), *of_tables()]

@@ -15,6 +15,7 @@ from semantic_list import EVERY_SEMANTIC
 
 import din_infer
 from din_infer import cuda
+from din_infer.embedding_tables import restored_parameters, stored_parameters
 from din_infer.errors import InputError, ModelFileError
 from din_infer.export.graph import build_model
 from din_infer.export.storage import file_bytes
@@ -51,7 +52,9 @@ def test_every_semantic(semantic):
     case = Case.random(semantic.schema, semantic.semantics)
     lengths = itertools.product((3, 1, 0), (5, 1, 0, 9))
     columns = case.columns([{"candidate": n, **dict.fromkeys(semantic.schema.histories, t)} for n, t in lengths])
-    file = file_bytes(build_model(case.schema, case.semantics, case.parameters, case.vocabularies))
+    dtype, stored = semantic.table_dtype, stored_parameters(case.parameters, semantic.table_dtype)
+    case = dataclasses.replace(case, parameters=restored_parameters(stored))
+    file = file_bytes(build_model(case.schema, case.semantics, stored, case.vocabularies, table_dtype=dtype))
     on_gpu, on_cpu = din_infer.load(file, device="cuda"), din_infer.load(file, threads=1)
     scores = on_gpu.score(columns)
     assert np.ptp(scores) > 0.05

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = (
     {
         *("errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet"),
-        *("threads", "metadata", "topk"),
+        *("threads", "metadata", "topk", "embedding_tables"),
     },
     {"_core"},
     {"kernels"},

@@ -18,9 +18,10 @@ from onnx.reference import ReferenceEvaluator
 from semantic_list import EVERY_SEMANTIC, TOLERANCE, Semantic
 
 import din_infer
+from din_infer.embedding_tables import restored_parameters, stored_parameters
 from din_infer.export import export_model, run_padded
 from din_infer.export.padded import padded_inputs, unpadded
-from din_infer.training.checkpoint import Checkpoint
+from din_infer.training.checkpoint import Checkpoint, with_tables_of
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict
 from din_infer.training.vocabulary import build_vocabularies
@@ -96,8 +97,11 @@ def in_onnx_evaluator(path: Path, case: Case, columns: Columns) -> Any:
 @pytest.mark.parametrize("semantic", EVERY_SEMANTIC, ids=lambda semantic: semantic.name)
 def test_all_agree(semantic: Semantic, tmp_path: Path, add_row: Callable[[str, dict[str, str]], None]) -> None:
     checkpoint, case, columns = make_checkpoint(semantic)
+    path = export_model(checkpoint, tmp_path / "model.onnx", table_dtype=semantic.table_dtype)
+    stored = stored_parameters(case.parameters, semantic.table_dtype)
+    checkpoint = with_tables_of(checkpoint, stored)
+    not_rounded, case = case, replace(case, parameters=restored_parameters(stored))
     expected = case.probabilities(columns)
-    path = export_model(checkpoint, tmp_path / "model.onnx")
     got = {
         "train": predict(checkpoint, columns),
         "export": in_onnx_evaluator(path, case, columns),
@@ -107,6 +111,8 @@ def test_all_agree(semantic: Semantic, tmp_path: Path, add_row: Callable[[str, d
     errors = {who: np.abs(probabilities - expected).max() for who, probabilities in got.items()}
     assert all(error <= TOLERANCE for error in errors.values()), errors
     assert np.ptp(expected) > 0.3
+    if semantic.table_dtype != "float32":
+        assert np.abs(not_rounded.probabilities(columns) - expected).max() > 10 * TOLERANCE
     if semantic.other is not None:
         schema, semantics = semantic.other
         other = replace(case, schema=schema, semantics=semantics).probabilities(columns)
