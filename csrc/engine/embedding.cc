@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "kernels/kernels.hpp"
+#include "onnx/tensor.hpp"
 
 namespace din_infer {
 namespace {
@@ -40,6 +41,17 @@ void FeatureEmbedding::FindRows(const Column& column, int64_t first, int64_t cou
   if (rows_->has_default()) unknown += std::count(rows, rows + count, 0);
 }
 
+// All of a batch's rows are on their way from memory before the first of them is read.
+void FeatureEmbedding::Prefetch(const StoredTable& table, const int64_t* rows, int64_t count) const {
+  constexpr int64_t kLine = 64;
+  const int64_t bytes = width_ * static_cast<int64_t>(onnx::ItemBytes(table.dtype));
+  const char* begin = static_cast<const char*>(table.rows);
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(begin + rows[i] * bytes + at);
+    if (table.ranges != nullptr) __builtin_prefetch(table.ranges + 2 * rows[i]);
+  }
+}
+
 // use(which, floats) for a row, piece by piece.
 template <typename Use>
 void FeatureEmbedding::Read(const StoredTable& table, int64_t row, const Use& use) const {
@@ -68,6 +80,7 @@ void FeatureEmbedding::EachRow(const Column& column, Range values, int64_t& unkn
   for (int64_t first = values.begin; first < values.end; first += kBatch) {
     const int64_t count = std::min(kBatch, values.end - first);
     FindRows(column, first, count, rows, unknown);
+    Prefetch(table, rows, count);
     for (int64_t i = 0; i < count; ++i) {
       Read(table, rows[i], [&](Range which, const float* floats) { use(first + i, which, floats); });
     }

@@ -38,6 +38,7 @@ class FeatureEmbedding {
 
  private:
   void FindRows(const Column& column, int64_t first, int64_t count, int64_t* rows, int64_t& unknown) const;
+  void Prefetch(const StoredTable& table, const int64_t* rows, int64_t count) const;
   template <typename Use>
   void Read(const StoredTable& table, int64_t row, const Use& use) const;
   template <typename Use>
