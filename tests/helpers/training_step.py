@@ -1,6 +1,6 @@
 """Training steps on one request, in a process of their own: prints the peak memory and the time of a step as JSON.
 
-python -P tests/helpers/training_step.py folded|naive ROWS BEHAVIOURS CANDIDATES [REGULARISATION]
+python -P tests/helpers/training_step.py folded|naive ROWS DIM BEHAVIOURS CANDIDATES [REGULARISATION]
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from din_infer.training.regularisation import MiniBatchAware
 STEPS = 12
 
 
-def main(form: str, rows: int, behaviours: int, candidates: int, regularisation: str = "mba") -> None:
+def main(form: str, rows: int, dim: int, behaviours: int, candidates: int, regularisation: str = "mba") -> None:
     if form == "naive":
         ActivationUnit.forward = naive_user_interest  # type: ignore[method-assign, assignment]
     torch.manual_seed(0)
     schema = Schema.from_dict(
         {
             "version": 1,
-            "tables": {"item": {"dim": 64 if rows <= 10_000 else 16, "ids": {"identity": rows}}},
+            "tables": {"item": {"dim": dim, "ids": {"identity": rows}}},
             "candidate": {"item_id": {"table": "item"}},
             "histories": {"history": {"features": {"item_id": None}}},
         }
@@ -56,4 +56,4 @@ def main(form: str, rows: int, behaviours: int, candidates: int, regularisation:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1], *(int(n) for n in sys.argv[2:5]), *sys.argv[5:])
+    main(sys.argv[1], *(int(n) for n in sys.argv[2:6]), *sys.argv[6:])

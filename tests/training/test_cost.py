@@ -22,7 +22,7 @@ def step(*arguments: object) -> dict[str, float]:
 
 
 def test_a_thousand_behaviours_and_64_candidates_fit_into_4_gib() -> None:
-    short, long = (step("folded", 10_000, n, 64)["peak_bytes"] for n in (10, 1000))
+    short, long = (step("folded", 10_000, 64, n, 64)["peak_bytes"] for n in (10, 1000))
     assert long < 4 * GIB
     assert (
         long - short < 0.75 * GIB
@@ -30,5 +30,5 @@ def test_a_thousand_behaviours_and_64_candidates_fit_into_4_gib() -> None:
 
 
 def test_a_step_with_mba_costs_the_rows_it_touches() -> None:
-    small, large = (step("folded", rows, 50, 8)["seconds"] for rows in (20_000, 2_000_000))
+    small, large = (step("folded", rows, 16, 50, 8)["seconds"] for rows in (20_000, 2_000_000))
     assert large < 5 * small  # what is linear in the rows takes a hundred times as long
