@@ -55,11 +55,11 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameter
     if (semantics.HasAlpha()) layer.alpha = Keep(parameters.alpha[l], layer.out);
     if (semantics.activation == Activation::kDice) {
       layer.mean = Keep(parameters.mean[l], layer.out);
-      FloatBuffer& inv_std = storage_.emplace_back(static_cast<size_t>(layer.out));
-      for (size_t u = 0; u < inv_std.size(); ++u) {
+      float* inv_std = Allocate(layer.out);
+      for (int64_t u = 0; u < layer.out; ++u) {
         inv_std[u] = static_cast<float>(1 / std::sqrt(static_cast<double>(parameters.var[l][u]) + parameters.eps[l]));
       }
-      layer.inv_std = inv_std.data();
+      layer.inv_std = inv_std;
     }
     view_.widest = std::max(view_.widest, layer.out);
     hidden_.push_back(layer);
@@ -73,7 +73,14 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameter
 }
 
 const float* PackedLayers::Keep(const float* values, int64_t n) {
-  return storage_.emplace_back(values, values + n).data();
+  float* kept = Allocate(n);
+  std::copy(values, values + n, kept);
+  return kept;
+}
+
+float* PackedLayers::Allocate(int64_t n) {
+  constexpr int64_t kWhole = kernels::kWidestVector;
+  return storage_.emplace_back(static_cast<size_t>((n + kWhole - 1) / kWhole * kWhole)).data();
 }
 
 size_t PackedLayers::bytes() const {

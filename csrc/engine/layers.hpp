@@ -60,6 +60,7 @@ class PackedLayers {
   int64_t Work() const;  // multiply-adds of a column past the first layer
 
  private:
+  float* Allocate(int64_t n);  // in whole vectors
   const float* Keep(const float* values, int64_t n);
 
   std::vector<FloatBuffer> storage_;

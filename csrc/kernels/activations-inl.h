@@ -101,35 +101,76 @@ HWY_INLINE V Tanh(V x) {
   return hn::CopySign(hn::Div(m, hn::Add(hn::Set(d, 2.0f), m)), x);
 }
 
-// One functor per activation, applied to `unit` of `layer`.
-struct ActIdentity {
-  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return x; }
+// Parameters of a layer's activation where lanes are columns, so that all are of one unit, and where lanes are units.
+struct ColumnLanes {
+  const Layer& layer;
+  int64_t unit;
+  HWY_INLINE V operator()(const float* parameter) const { return hn::Set(D(), parameter[unit]); }
 };
+struct UnitLanes {
+  const Layer& layer;
+  int64_t unit;
+  HWY_INLINE V operator()(const float* parameter) const { return hn::LoadU(D(), parameter + unit); }
+};
+
+// One functor per activation, applied to the lanes of `of`.
 struct ActSigmoid {
-  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Sigmoid(x); }
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of&) {
+    return Sigmoid(x);
+  }
 };
 struct ActRelu {
-  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return AtLeast(hn::Zero(D()), x); }
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of&) {
+    return AtLeast(hn::Zero(D()), x);
+  }
 };
 struct ActPRelu {
-  static HWY_INLINE V Apply(V x, const Layer& layer, int64_t unit) {
-    return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, hn::Set(D(), layer.alpha[unit])), x);
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of& of) {
+    return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, of(of.layer.alpha)), x);
   }
 };
 struct ActTanh {
-  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Tanh(x); }
-};
-struct ActBiSigmoid {  // 2 / (1 + e^-x) - 1 = tanh(x / 2)
-  static HWY_INLINE V Apply(V x, const Layer&, int64_t) { return Tanh(hn::Mul(x, hn::Set(D(), 0.5f))); }
-};
-struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p)
-  static HWY_INLINE V Apply(V x, const Layer& layer, int64_t unit) {
-    const D d;
-    const V alpha = hn::Set(d, layer.alpha[unit]);
-    const V p = Sigmoid(hn::Mul(hn::Sub(x, hn::Set(d, layer.mean[unit])), hn::Set(d, layer.inv_std[unit])));
-    return hn::Mul(x, hn::MulAdd(p, hn::Sub(hn::Set(d, 1.0f), alpha), alpha));
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of&) {
+    return Tanh(x);
   }
 };
+struct ActBiSigmoid {  // 2 / (1 + e^-x) - 1 = tanh(x / 2)
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of&) {
+    return Tanh(hn::Mul(x, hn::Set(D(), 0.5f)));
+  }
+};
+struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p)
+  template <class Of>
+  static HWY_INLINE V Apply(V x, const Of& of) {
+    const V alpha = of(of.layer.alpha);
+    const V p = Sigmoid(hn::Mul(hn::Sub(x, of(of.layer.mean)), of(of.layer.inv_std)));
+    return hn::Mul(x, hn::MulAdd(p, hn::Sub(hn::Set(D(), 1.0f), alpha), alpha));
+  }
+};
+
+// body(Act()) with the functor of `activation`.
+template <class Body>
+HWY_INLINE void WithActivation(Activation activation, const Body& body) {
+  switch (activation) {
+    case Activation::kSigmoid:
+      return body(ActSigmoid());
+    case Activation::kRelu:
+      return body(ActRelu());
+    case Activation::kPRelu:
+      return body(ActPRelu());
+    case Activation::kTanh:
+      return body(ActTanh());
+    case Activation::kDice:
+      return body(ActDice());
+    case Activation::kBiSigmoid:
+      return body(ActBiSigmoid());
+  }
+}
 
 }  // namespace din_infer::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/affine-inl.h"
+#include "kernels/few_columns-inl.h"
 #include "kernels/layers-inl.h"
 #include "kernels/stored-inl.h"
 
@@ -30,9 +31,26 @@ void PackWeights(const float* w, int64_t stride, int64_t in, int64_t out, float*
 void RunTile(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* tile,
              int64_t columns, float* scratch, float* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  if (columns > 2 * lanes) return RunLayers<3>(layers, in, weights, bias, tile, scratch, out);
-  if (columns > lanes) return RunLayers<2>(layers, in, weights, bias, tile, scratch, out);
-  return RunLayers<1>(layers, in, weights, bias, tile, scratch, out);
+  int64_t whole = columns;  // in vectors of columns
+  if (columns % lanes <= FewColumns() && layers.count > 0) whole = columns / lanes * lanes;
+  if (whole > 2 * lanes) {
+    RunLayers<3>(layers, in, weights, bias, tile, scratch, out);
+  } else if (whole > lanes) {
+    RunLayers<2>(layers, in, weights, bias, tile, scratch, out);
+  } else if (whole > 0) {
+    RunLayers<1>(layers, in, weights, bias, tile, scratch, out);
+  }
+  if (whole < columns) hn::Store(hn::Zero(D()), D(), out + whole);
+  for (int64_t c = whole; c < columns;) {
+    const Inputs x{tile + c, TileColumns(), 1};
+    if (columns - c >= 2) {
+      RunFewColumns<2>(layers, in, weights, bias, x, scratch, out + c);
+      c += 2;
+    } else {
+      RunFewColumns<1>(layers, in, weights, bias, x, scratch, out + c);
+      c += 1;
+    }
+  }
 }
 
 // Turns scores into softmax weights relative to their maximum, [0, count).

@@ -24,6 +24,9 @@ inline constexpr int64_t kBlock = 192;
 // Buffers given to kernels start at a multiple of this many bytes.
 inline constexpr int64_t kAlignment = 64;
 
+// Floats of the widest vector. Arrays with a value per unit are read in whole vectors, so their space is a multiple.
+inline constexpr int64_t kWidestVector = 16;
+
 // A hidden layer.
 struct Layer {
   int64_t in = 0, out = 0;

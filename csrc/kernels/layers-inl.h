@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/activations-inl.h"
 
@@ -74,20 +75,24 @@ HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* 
   }
 }
 
+// Units whose sums are known before the first one's activation: while it waits for one exponential, the processor works
+// on the next. 32 in place of a panel of 4 took 3% off a request with AVX2 on a Zen 4, 8 to 32 nothing with AVX-512.
+inline constexpr int64_t kSweep = 32;
+
 // A hidden layer keeps its units for the next one.
 struct StoreRows {
   float* rows;
 
   HWY_INLINE float* Sums(float*, int64_t unit) const { return rows + unit * TileColumns(); }
 
-  template <class Act, int kU, int kV>
-  HWY_INLINE void Activate(const Layer& layer, int64_t unit, float* sums) const {
+  template <class Act, int kV>
+  HWY_INLINE void Activate(const Layer& layer, int64_t unit, int64_t end, float* sums) const {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    for (int u = 0; u < kU; ++u, sums += TileColumns()) {
+    for (; unit < end; ++unit, sums += TileColumns()) {
 #pragma GCC unroll 3
       for (int v = 0; v < kV; ++v) {
-        hn::Store(Act::Apply(hn::Load(d, sums + v * lanes), layer, unit + u), d, sums + v * lanes);
+        hn::Store(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), d, sums + v * lanes);
       }
     }
   }
@@ -100,18 +105,18 @@ struct AddToOutput {
 
   HWY_INLINE float* Sums(float* scratch, int64_t) const { return scratch; }
 
-  template <class Act, int kU, int kV>
-  HWY_INLINE void Activate(const Layer& layer, int64_t unit, const float* sums) const {
+  template <class Act, int kV>
+  HWY_INLINE void Activate(const Layer& layer, int64_t unit, int64_t end, const float* sums) const {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     V total[kV];
 #pragma GCC unroll 3
     for (int v = 0; v < kV; ++v) total[v] = hn::Load(d, out + v * lanes);
-    for (int u = 0; u < kU; ++u, sums += TileColumns()) {
-      const V weight = hn::Set(d, weights[unit + u]);
+    for (; unit < end; ++unit, sums += TileColumns()) {
+      const V weight = hn::Set(d, weights[unit]);
 #pragma GCC unroll 3
       for (int v = 0; v < kV; ++v) {
-        total[v] = hn::MulAdd(Act::Apply(hn::Load(d, sums + v * lanes), layer, unit + u), weight, total[v]);
+        total[v] = hn::MulAdd(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), weight, total[v]);
       }
     }
 #pragma GCC unroll 3
@@ -119,41 +124,38 @@ struct AddToOutput {
   }
 };
 
-template <class Act, int kU, int kV, class Sink>
-HWY_INLINE void RunPanel(const Layer& layer, const float* x, int64_t unit, const Sink& sink) {
-  HWY_ALIGN float scratch[kU * kVectors * HWY_LANES(float)];
-  float* sums = sink.Sums(scratch, unit);
-  Product<kU, kV>(x, layer.in, layer.weights + unit * layer.in, FromBias{layer.bias + unit}, sums, TileColumns());
-  sink.template Activate<Act, kU, kV>(layer, unit, sums);
+// The sums of `units` units from `unit` on, of which panels are kU wide as far as they go; returns how many.
+template <int kU, int kV>
+HWY_INLINE int64_t PanelSums(const Layer& layer, const float* x, int64_t unit, int64_t units, float* sums) {
+  int64_t done = 0;
+  for (; done + kU <= units; done += kU) {
+    Product<kU, kV>(x, layer.in, layer.weights + (unit + done) * layer.in, FromBias{layer.bias + unit + done},
+                    sums + done * TileColumns(), TileColumns());
+  }
+  return done;
 }
 
 template <class Act, int kV, class Sink>
 HWY_NOINLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
-  int64_t unit = 0;
-  for (; unit + kUnits <= layer.out; unit += kUnits) RunPanel<Act, kUnits, kV>(layer, x, unit, sink);
-  if constexpr (kUnits > 4) {
-    if (layer.out - unit >= 4) RunPanel<Act, 4, kV>(layer, x, unit, sink), unit += 4;
+  HWY_ALIGN float scratch[kSweep * kVectors * HWY_LANES(float)];
+  for (int64_t first = 0; first < layer.out; first += kSweep) {
+    const int64_t end = std::min(first + kSweep, layer.out);
+    float* sums = sink.Sums(scratch, first);
+    int64_t unit = first;
+    const auto add = [&](auto panel) {
+      unit += PanelSums<panel, kV>(layer, x, unit, end - unit, sums + (unit - first) * TileColumns());
+    };
+    add(std::integral_constant<int, kUnits>());
+    if constexpr (kUnits > 4) add(std::integral_constant<int, 4>());
+    add(std::integral_constant<int, 2>());
+    add(std::integral_constant<int, 1>());
+    sink.template Activate<Act, kV>(layer, first, end, sums);
   }
-  if (layer.out - unit >= 2) RunPanel<Act, 2, kV>(layer, x, unit, sink), unit += 2;
-  if (layer.out - unit >= 1) RunPanel<Act, 1, kV>(layer, x, unit, sink);
 }
 
 template <int kV, class Sink>
 HWY_INLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
-  switch (layer.activation) {
-    case Activation::kSigmoid:
-      return RunLayer<ActSigmoid, kV>(layer, x, sink);
-    case Activation::kRelu:
-      return RunLayer<ActRelu, kV>(layer, x, sink);
-    case Activation::kPRelu:
-      return RunLayer<ActPRelu, kV>(layer, x, sink);
-    case Activation::kTanh:
-      return RunLayer<ActTanh, kV>(layer, x, sink);
-    case Activation::kDice:
-      return RunLayer<ActDice, kV>(layer, x, sink);
-    case Activation::kBiSigmoid:
-      return RunLayer<ActBiSigmoid, kV>(layer, x, sink);
-  }
+  WithActivation(layer.activation, [&](auto act) { RunLayer<decltype(act), kV>(layer, x, sink); });
 }
 
 template <int kV>
@@ -162,9 +164,7 @@ HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weigh
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (layers.count == 0) {
-    Layer output;
-    output.in = in, output.out = 1, output.weights = weights, output.bias = bias;
-    return RunPanel<ActIdentity, 1, kV>(output, x, 0, StoreRows{out});
+    return Product<1, kV>(x, in, weights, FromBias{bias}, out, TileColumns());
   }
 #pragma GCC unroll 3
   for (int v = 0; v < kV; ++v) hn::Store(hn::Set(d, layers.bias[0]), d, out + v * lanes);

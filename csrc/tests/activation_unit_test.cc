@@ -184,5 +184,36 @@ TEST(ActivationUnit, AnEmptyHistoryGivesZeros) {
   }
 }
 
+// A tile is scored in vectors of columns, and the last few columns in vectors of units.
+TEST(ActivationUnit, AKeysScoreHasTheSameBitsInAnyPlaceOfAnyTile) {
+  const int64_t tile = kernels::Kernels().tile;
+  for (const std::vector<int64_t>& hidden :
+       {std::vector<int64_t>{}, {1}, {3}, {8}, {36}, {47}, {80, 40}, {200, 80}, {5, 24, 7}}) {
+    for (Activation activation : kActivations) {
+      for (int64_t dim : {1, 6, 64}) {
+        RandomUnit random(Unit(hidden, activation, Interaction::kHadamard, false), dim, 3);
+        const ActivationUnit unit(random.semantics(), dim, random.parameters());
+        const std::vector<float> keys = random.Normal(tile * dim, 1), query = random.Normal(dim, 1);
+        FloatBuffer folded(static_cast<size_t>(unit.folded_size())), scratch(unit.scratch());
+        unit.Fold(query.data(), dim, 1, folded.data(), scratch.data());
+        const auto scores = [&](int64_t first, int64_t columns) {
+          const FloatBuffer tiles = Tiles({keys.begin() + first * dim, keys.begin() + (first + columns) * dim}, dim);
+          std::fill(scratch.begin(), scratch.end(), std::numeric_limits<float>::quiet_NaN());
+          FloatBuffer found(static_cast<size_t>(tile));
+          unit.Scores(folded.data(), tiles.data(), columns, scratch.data(), found.data());
+          return std::vector<float>(found.begin(), found.begin() + columns);
+        };
+        const std::vector<float> all = scores(0, tile);
+        for (int64_t columns = 1; columns < tile; ++columns) {
+          const int64_t first = columns % 5 % (tile - columns + 1);
+          ASSERT_EQ(scores(first, columns), std::vector<float>(all.begin() + first, all.begin() + first + columns))
+              << "hidden layers: " << hidden.size() << ", activation " << static_cast<int>(activation) << ", dim "
+              << dim << ", columns " << columns;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace din_infer
