@@ -28,6 +28,9 @@ class CandidatePlan {
   // Whether Score is the faster way to score the wave that was prepared.
   bool Pays(const PlanReport& report) const { return estimate_ < report.request; }
 
+  // Of the distinct candidates those, the most frequent, that are weighed once for all their requests.
+  int64_t shared() const { return shared_; }
+
   // The wave that was prepared; scores [wave.Candidates()].
   void Score(const Wave& wave, Parallel& parallel, float* scores);
 
