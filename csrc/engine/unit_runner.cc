@@ -15,14 +15,19 @@ constexpr int64_t kGroup = 16;
 constexpr int64_t kFewCandidates = 2;
 constexpr int64_t kManyBlocks = 8;
 
+// A query folded alone takes three times its share of four, which is a twentieth of scoring so many keys.
+constexpr int64_t kLongHistory = 500;
+
 // Large groups first, then ever smaller ones, so that threads finish together. Multiples of 4 keep the fold's product
 // dense.
-void SplitForThreads(const std::vector<CandidateGroup>& whole, int64_t candidates, int64_t threads,
-                     std::vector<CandidateGroup>& groups) {
+void SplitForThreads(const std::vector<CandidateGroup>& whole, const std::vector<PackedKeys>& keys, int64_t candidates,
+                     int64_t threads, std::vector<CandidateGroup>& groups) {
   groups.clear();
   for (const CandidateGroup& request : whole) {
+    const int64_t least = keys[static_cast<size_t>(request.request)].count < kLongHistory ? 4 : 1;
     for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
-      const int64_t share = std::clamp<int64_t>(candidates / (2 * threads) / 4 * 4, 4, kGroup);
+      int64_t share = std::clamp<int64_t>(candidates / (2 * threads), least, kGroup);
+      if (share > 4) share = share / 4 * 4;
       const int64_t end = std::min(c + share, request.candidates.end);
       groups.push_back({request.request, {c, end}});
       candidates -= end - c;
@@ -70,8 +75,12 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     candidates += request.candidates.size();
     blocks = std::max(blocks, ActivationUnit::Blocks(batch.keys[static_cast<size_t>(request.request)]));
   }
-  if (parallel.threads() == 1 || candidates >= kFewCandidates * parallel.threads() || blocks < kManyBlocks) {
-    SplitForThreads(whole_, candidates, parallel.threads(), groups_);
+  if (parallel.threads() == 1) {
+    SplitCandidates(whole_, kGroup, groups_);
+    return RunByCandidates(unit, cache, batch, parallel);
+  }
+  if (candidates >= kFewCandidates * parallel.threads() || blocks < kManyBlocks) {
+    SplitForThreads(whole_, batch.keys, candidates, parallel.threads(), groups_);
     return RunByCandidates(unit, cache, batch, parallel);
   }
   SplitCandidates(whole_, 1, groups_);
