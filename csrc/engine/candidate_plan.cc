@@ -124,7 +124,7 @@ void CandidatePlan::FindShared(int64_t requests, int64_t chunk_size, PlanReport&
 
 // A tower takes a vector of candidates in the time of one, and those of a chunk are spread over all requests.
 int64_t CandidatePlan::TowerEstimate(int64_t requests, int64_t pairs) const {
-  const int64_t lanes = Kernels().tile / 3;
+  const int64_t lanes = Kernels().lanes;
   return lanes * std::min(pairs, requests + pairs / lanes) * parts_.tower->Work();
 }
 

@@ -65,7 +65,8 @@ HWY_NOINLINE void UnitProduct(DU d, const Inputs& x, int64_t in, const Weights w
   }
 }
 
-// Vectors of panels of kUnits, which with AVX are half a vector. Where the last one is alone, it stands in both halves.
+// Vectors of panels of kUnits, which with AVX are half a vector each. Where the last one is alone, it stands in both
+// halves.
 template <int kP>
 struct WholePanels {
   const float *lower[kP], *upper[kP];
@@ -79,6 +80,7 @@ struct WholePanels {
   }
   HWY_INLINE V operator()(int p, int64_t i) const {
 #if HWY_MAX_BYTES > 16
+    static_assert(HWY_LANES(float) == 2 * kUnits, "a vector takes two panels");
     const hn::Half<D> half;
     return hn::Combine(D(), hn::LoadU(half, upper[p] + i * kUnits), hn::LoadU(half, lower[p] + i * kUnits));
 #else

@@ -28,18 +28,21 @@ void PackWeights(const float* w, int64_t stride, int64_t in, int64_t out, float*
   }
 }
 
+// Tiles of at most kV vectors.
+template <int kV>
+HWY_INLINE void RunVectors(int64_t vectors, const Layers& layers, int64_t in, const float* weights, const float* bias,
+                           const float* tile, float* scratch, float* out) {
+  if (vectors == kV) return RunLayers<kV>(layers, in, weights, bias, tile, scratch, out);
+  if constexpr (kV > 1) RunVectors<kV - 1>(vectors, layers, in, weights, bias, tile, scratch, out);
+}
+
 void RunTile(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* tile,
              int64_t columns, float* scratch, float* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  int64_t whole = columns;  // in vectors of columns
-  if (columns % lanes <= FewColumns() && layers.count > 0) whole = columns / lanes * lanes;
-  if (whole > 2 * lanes) {
-    RunLayers<3>(layers, in, weights, bias, tile, scratch, out);
-  } else if (whole > lanes) {
-    RunLayers<2>(layers, in, weights, bias, tile, scratch, out);
-  } else if (whole > 0) {
-    RunLayers<1>(layers, in, weights, bias, tile, scratch, out);
-  }
+  int64_t vectors = columns / lanes;
+  if (layers.count == 0 || columns % lanes > FewColumns()) vectors = (columns + lanes - 1) / lanes;
+  RunVectors<kVectors>(vectors, layers, in, weights, bias, tile, scratch, out);
+  const int64_t whole = std::min(vectors * lanes, columns);
   if (whole < columns) hn::Store(hn::Zero(D()), D(), out + whole);
   for (int64_t c = whole; c < columns;) {
     const Inputs x{tile + c, TileColumns(), 1};
@@ -155,6 +158,7 @@ void SigmoidTile(float* values) {
 const KernelTable& GetTable() {
   static const KernelTable table{hwy::TargetName(HWY_TARGET),
                                  TileColumns(),
+                                 static_cast<int64_t>(hn::Lanes(D())),
                                  PackWeights,
                                  RunAffine,
                                  ScalePanels,

@@ -62,7 +62,8 @@ struct Partial {
 
 struct KernelTable {
   const char* target;
-  int64_t tile;  // columns of a tile
+  int64_t tile;   // columns of a tile
+  int64_t lanes;  // floats of a vector
 
   // w [out, in] with rows `stride` floats apart -> in * out floats of panels.
   void (*pack_weights)(const float* w, int64_t stride, int64_t in, int64_t out, float* panels);

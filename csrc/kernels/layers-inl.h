@@ -14,8 +14,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
-// Accumulators of the product: kVectors of columns times kUnits of units. 3 x 4 fills the 16 registers of AVX2 with the
-// three columns and one weight; AVX-512 and 64-bit Arm have 32 registers, and 3 x 8 with weights broadcast from memory.
+// Accumulators of the product: kVectors of columns times kUnits, a power of two, of units. 3 x 4 fills the 16 registers
+// of AVX2 with the three columns and one weight; AVX-512 and 64-bit Arm have 32 registers, and 3 x 8 with weights
+// broadcast from memory. README.md says what follows from these two numbers.
 inline constexpr int kVectors = 3;
 inline constexpr int kUnits = HWY_MAX_BYTES == 64 || HWY_ARCH_ARM_A64 ? 8 : 4;
 
@@ -53,24 +54,24 @@ HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* 
   V acc[kU][kV];
 #pragma GCC unroll 8
   for (int u = 0; u < kU; ++u) {
-#pragma GCC unroll 3
+#pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) acc[u][v] = start(u, v * lanes);
   }
 #pragma GCC unroll 4
   for (int64_t i = 0; i < in; ++i) {
     V column[kV];
-#pragma GCC unroll 3
+#pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) column[v] = hn::Load(d, x + i * stride + v * lanes);
 #pragma GCC unroll 8
     for (int u = 0; u < kU; ++u) {
       const V weight = hn::Set(d, panel[i * kU + u]);
-#pragma GCC unroll 3
+#pragma GCC unroll 8
       for (int v = 0; v < kV; ++v) acc[u][v] = hn::MulAdd(column[v], weight, acc[u][v]);
     }
   }
 #pragma GCC unroll 8
   for (int u = 0; u < kU; ++u) {
-#pragma GCC unroll 3
+#pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) hn::Store(acc[u][v], d, out + u * out_stride + v * lanes);
   }
 }
@@ -90,7 +91,7 @@ struct StoreRows {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (; unit < end; ++unit, sums += TileColumns()) {
-#pragma GCC unroll 3
+#pragma GCC unroll 8
       for (int v = 0; v < kV; ++v) {
         hn::Store(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), d, sums + v * lanes);
       }
@@ -110,16 +111,16 @@ struct AddToOutput {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     V total[kV];
-#pragma GCC unroll 3
+#pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) total[v] = hn::Load(d, out + v * lanes);
     for (; unit < end; ++unit, sums += TileColumns()) {
       const V weight = hn::Set(d, weights[unit]);
-#pragma GCC unroll 3
+#pragma GCC unroll 8
       for (int v = 0; v < kV; ++v) {
         total[v] = hn::MulAdd(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), weight, total[v]);
       }
     }
-#pragma GCC unroll 3
+#pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) hn::Store(total[v], d, out + v * lanes);
   }
 };
@@ -166,7 +167,7 @@ HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weigh
   if (layers.count == 0) {
     return Product<1, kV>(x, in, weights, FromBias{bias}, out, TileColumns());
   }
-#pragma GCC unroll 3
+#pragma GCC unroll 8
   for (int v = 0; v < kV; ++v) hn::Store(hn::Set(d, layers.bias[0]), d, out + v * lanes);
   float* rows = scratch;
   float* next_rows = scratch + layers.widest * TileColumns();
