@@ -31,12 +31,9 @@ void FeatureEmbedding::FindRows(const Column& column, int64_t first, int64_t cou
                                 int64_t& unknown) const {
   if (column.embedding_values != nullptr) return std::iota(rows, rows + count, first);
   if (column.string_offsets != nullptr) {
-    const int64_t* offsets = column.string_offsets + first;
-    for (int64_t i = 0; i < count; ++i) {
-      rows[i] = rows_->Row({column.characters + offsets[i], static_cast<size_t>(offsets[i + 1] - offsets[i])});
-    }
+    rows_->Rows(column.characters, column.string_offsets + first, count, rows);
   } else {
-    for (int64_t i = 0; i < count; ++i) rows[i] = rows_->Row(column.int64_values[first + i]);
+    rows_->Rows(column.int64_values + first, count, rows);
   }
   if (rows_->has_default()) unknown += std::count(rows, rows + count, 0);
 }

@@ -111,6 +111,7 @@ Model::Parts::Parts(ModelFile model_file) : file(std::move(model_file)), unknown
   const Schema& schema = file.schema;
   CheckParameters(file);
   for (size_t t = 0; t < schema.tables.size(); ++t) rows.emplace_back(schema.tables[t], file.vocabularies[t]);
+  file.vocabularies.clear();  // of as many bytes again
   user = EmbedGroup(file, rows, schema.user);
   context = EmbedGroup(file, rows, schema.context);
   candidate = EmbedGroup(file, rows, schema.candidate);

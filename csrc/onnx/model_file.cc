@@ -1,7 +1,6 @@
 #include "onnx/model_file.hpp"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "base/crc32.hpp"
 #include "base/errors.hpp"
@@ -289,16 +288,6 @@ void CheckGraph(const Graph& expected, std::string_view graph, const std::filesy
   file->parameters = parameters.Finish();
 }
 
-template <typename Key>
-void CheckUnique(const std::vector<Key>& keys, const std::string& where) {
-  std::unordered_set<Key> seen;
-  seen.reserve(keys.size());
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (!seen.insert(keys[i]).second)
-      throw ModelFileError(where + ": expected different ids, got one twice, at " + std::to_string(i));
-  }
-}
-
 void CheckVocabulary(const Vocabulary& vocabulary, int64_t rows, const std::string& where) {
   const size_t keys = vocabulary.int64_keys.size() + vocabulary.string_keys.size();
   if (keys != vocabulary.rows.size()) {
@@ -310,8 +299,6 @@ void CheckVocabulary(const Vocabulary& vocabulary, int64_t rows, const std::stri
       throw ModelFileError(where + ": expected rows from 0 to " + std::to_string(rows - 1) + ", got " +
                            std::to_string(row));
   }
-  CheckUnique(vocabulary.int64_keys, where);
-  CheckUnique(vocabulary.string_keys, where);
 }
 
 void ReadInto(std::string_view bytes, const std::filesystem::path& folder, Storage* storage, ModelFile* file) {

@@ -24,7 +24,8 @@ struct Parameter {
   const float* Floats() const { return static_cast<const float*>(data); }  // of kFloat32
 };
 
-// Row `rows[i]` for the raw id `int64_keys[i]` or `string_keys[i]`; all other ids go to row 0.
+// Row `rows[i]` for the raw id `int64_keys[i]` or `string_keys[i]`; all other ids go to row 0. Ids that are
+// there twice are for RowMap to refuse.
 struct Vocabulary {
   std::vector<int64_t> int64_keys;
   std::vector<std::string_view> string_keys;

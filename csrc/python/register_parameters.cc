@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "engine/model.hpp"
@@ -28,6 +27,7 @@ class OpenModelFile {
     for (size_t t = 0; t < file_.schema.tables.size(); ++t) {
       rows_.emplace_back(file_.schema.tables[t], file_.vocabularies[t]);
     }
+    file_.vocabularies.clear();
   }
 
   const ModelFile& file() const { return file_; }
@@ -40,15 +40,14 @@ class OpenModelFile {
     const RowMap& map = rows_[static_cast<size_t>(found - tables.begin())];
     if (!py::isinstance<py::tuple>(ids)) {
       const auto values = ids.cast<Int64s>();
-      return Each(values.size(), [&, data = values.data()](py::ssize_t i) { return map.Row(data[i]); });
+      return Found(values.size(), [&, data = values.data()](int64_t* rows) { map.Rows(data, values.size(), rows); });
     }
     const auto strings = ids.cast<py::tuple>();
     const auto characters = strings[0].cast<py::array_t<uint8_t>>();
     const auto offsets = strings[1].cast<Int64s>();
     const auto* text = reinterpret_cast<const char*>(characters.data());
-    return Each(offsets.size() - 1, [&, ends = offsets.data()](py::ssize_t i) {
-      return map.Row(std::string_view(text + ends[i], static_cast<size_t>(ends[i + 1] - ends[i])));
-    });
+    const py::ssize_t count = offsets.size() - 1;
+    return Found(count, [&, ends = offsets.data()](int64_t* rows) { map.Rows(text, ends, count, rows); });
   }
 
   size_t VocabularyBytes() const {
@@ -58,13 +57,13 @@ class OpenModelFile {
   }
 
  private:
-  template <typename Row>
-  static Int64s Each(py::ssize_t count, Row row) {
-    Int64s found(count);
-    int64_t* out = found.mutable_data();
+  template <typename Find>
+  static Int64s Found(py::ssize_t count, const Find& find) {
+    Int64s rows(count);
+    int64_t* out = rows.mutable_data();
     const py::gil_scoped_release release;
-    for (py::ssize_t i = 0; i < count; ++i) out[i] = row(i);
-    return found;
+    find(out);
+    return rows;
   }
 
   ModelFile file_;
