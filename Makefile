@@ -46,8 +46,13 @@ $(STAMPS)/installed: $(STAMPS)/build-tools pyproject.toml $(SOURCES)
 
 # ---- tests ----
 .PHONY: test test-cpp
-test: test-cpp build
+test: test-cpp build $(STAMPS)/examples-packages
 	$(BIN)/pytest
+
+# gRPC, for the example server; where it cannot be installed its test says so.
+$(STAMPS)/examples-packages: $(STAMPS)/venv
+	scripts/system-packages $(PYTHON) libgrpc++-dev protobuf-compiler-grpc
+	@touch $@
 
 test-cpp: $(STAMPS)/build-tools
 	$(BIN)/cmake -S csrc -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \

@@ -52,6 +52,7 @@ struct ModelRegistry::Version {
   std::mutex mutex;
   std::vector<std::unique_ptr<Scorer>> idle;
   size_t scorers = 0;  // idle or leased
+  int64_t number = 1;  // set before anybody else sees it
 };
 
 struct ModelRegistry::State {
@@ -76,7 +77,6 @@ struct ModelRegistry::State {
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::shared_ptr<Version> current;
-  int64_t version = 1;
   std::optional<std::string> wanted;  // path that is loaded next
   bool loading = false;               // something is wanted or being loaded
   bool running = false;               // the loader has not ended
@@ -103,8 +103,8 @@ void ModelRegistry::State::LoadWanted() {
     lock.lock();
     error = refusal;
     if (replaced != nullptr) {
+      replaced->number = current->number + 1;
       current.swap(replaced);
-      ++version;
     }
     loading = wanted.has_value();
     changed.notify_all();
@@ -147,7 +147,7 @@ Model ModelRegistry::model() const {
 
 int64_t ModelRegistry::version() const {
   const std::lock_guard<std::mutex> lock(state_->mutex);
-  return state_->version;
+  return state_->current->number;
 }
 
 std::string ModelRegistry::error() const {
@@ -182,5 +182,6 @@ ModelRegistry::Lease::~Lease() {
 }
 
 const Model& ModelRegistry::Lease::model() const { return version_->model; }
+int64_t ModelRegistry::Lease::version() const { return version_->number; }
 
 }  // namespace din_infer

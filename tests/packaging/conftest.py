@@ -1,8 +1,9 @@
-"""The wheel and an environment that holds it, built once for all tests of what a stranger gets."""
+"""The wheel, an environment that holds it, and the C++ library, built once for all tests of what a stranger gets."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import sys
 import venv
 from pathlib import Path
@@ -29,3 +30,25 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     numpy = f"numpy=={importlib.metadata.version('numpy')}"
     run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", numpy, wheel, cwd=folder)
     return interpreter
+
+
+def install(prefix: Path, shared: bool) -> Path:
+    """Builds and installs the library; one build folder, so that both kinds share the objects."""
+    build = ROOT / "build" / "package"
+    kind = f"-DBUILD_SHARED_LIBS={'ON' if shared else 'OFF'}"
+    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
+    run("cmake", "-S", ROOT / "csrc", "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", kind, cwd=ROOT)
+    run("cmake", "--build", build, cwd=ROOT)
+    run("cmake", "--install", build, "--prefix", prefix, cwd=ROOT)
+    (config,) = prefix.rglob("din_infer-config.cmake")
+    return config.parent
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("shared"), shared=True)
+
+
+@pytest.fixture(scope="session")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("static"), shared=False)

@@ -27,28 +27,6 @@ README = {
 }
 
 
-def install(prefix: Path, shared: bool) -> Path:
-    """Builds and installs the library; one build folder, so that both kinds share the objects."""
-    build = ROOT / "build" / "package"
-    kind = f"-DBUILD_SHARED_LIBS={'ON' if shared else 'OFF'}"
-    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
-    run("cmake", "-S", ROOT / "csrc", "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", kind, cwd=ROOT)
-    run("cmake", "--build", build, cwd=ROOT)
-    run("cmake", "--install", build, "--prefix", prefix, cwd=ROOT)
-    (config,) = prefix.rglob("din_infer-config.cmake")
-    return config.parent
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("shared"), shared=True)
-
-
-@pytest.fixture(scope="session")
-def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install(tmp_path_factory.mktemp("static"), shared=False)
-
-
 @pytest.fixture(scope="session")
 def wheels(python: Path) -> Path:
     code = "import din_infer; print(din_infer.get_cmake_dir())"

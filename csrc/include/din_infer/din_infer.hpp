@@ -272,6 +272,7 @@ class DIN_INFER_API ModelRegistry {
     Lease(Lease&&) noexcept;
     ~Lease();
     const Model& model() const;
+    int64_t version() const;  // its number, as ModelRegistry::version gives it
     Scorer& operator*() const { return *scorer_; }
     Scorer* operator->() const { return scorer_.get(); }
 
