@@ -80,7 +80,7 @@ def contiguous(array: Array, dtype: npt.DTypeLike) -> Array:
     """Row-major, aligned and of `dtype`, as the compiled core reads it; copied only where it is not so."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:  # np.require takes 2 us to see that
         return array
-    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    return np.array(array, dtype, order="C")
 
 
 def is_float32(number: SupportsFloat) -> bool:

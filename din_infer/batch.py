@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def _check_requests(shaped: Mapping[str, Array | Jagged]) -> int:
 def _check_shared_offsets(columns: list[tuple[str, Any]]) -> None:
     first, lists = columns[0]
     for name, other in columns[1:]:
-        if not np.array_equal(lists.offsets, other.offsets):
+        if lists.offsets.tobytes() != other.offsets.tobytes():  # NumPy's comparison of a few takes ten times as long
             request = int(np.flatnonzero(lists.offsets != other.offsets)[0]) - 1
             raise InputError(
                 f"{name}: expected {lists.lengths[request]} values in request {request} as in {first},"
@@ -175,8 +176,7 @@ def _encoded(column: Column, value: Array | Jagged) -> Encoded:
     while isinstance(value, Jagged):
         offsets.append(value.offsets)
         value = value.values
-    encoder = {"int64": to_ids, "string": to_utf8, "float32": to_dense}[column.dtype]
-    return (encoder(value, column.name), *offsets)
+    return (_ENCODERS[column.dtype](value, column.name), *offsets)
 
 
 def to_ids(values: Array, where: str) -> Int64Array:
@@ -213,9 +213,11 @@ def to_utf8(values: Array, where: str) -> tuple[Array, Int64Array]:
             f"{where}: expected strings, got {describe(culprit) if culprit is not None else error}"
         ) from None
     sizes = map(len, strings) if len(data) == len(text) else (len(s.encode()) for s in strings)
-    offsets = np.zeros(len(strings) + 1, np.int64)
-    np.cumsum(np.fromiter(sizes, np.int64, len(strings)), out=offsets[1:])
+    offsets = np.fromiter(accumulate(sizes, initial=0), np.int64, len(strings) + 1)
     return np.frombuffer(data, np.uint8), offsets
+
+
+_ENCODERS: dict[str, Callable[[Array, str], Any]] = {"int64": to_ids, "string": to_utf8, "float32": to_dense}
 
 
 def _example(values: Array) -> str:

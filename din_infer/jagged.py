@@ -110,7 +110,7 @@ def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
     """Jagged.from_lists, whose errors name `where`."""
     if depth not in (None, 1, 2):
         raise InputError(f"depth: expected 1, 2 or None, got {depth!r}")
-    if isinstance(lists, str | bytes) or not isinstance(lists, Sequence | np.ndarray):
+    if type(lists) is not list and (isinstance(lists, str | bytes) or not isinstance(lists, Sequence | np.ndarray)):
         raise InputError(f"{where}: expected a list of lists, got {describe(lists)}")
     others = [row for row in lists if type(row) is not list]  # the checks below would be felt in a small request
     for row in others:
