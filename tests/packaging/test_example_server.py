@@ -150,7 +150,7 @@ def test_overload_is_answered_and_the_end_waits_for_calls(programs: Path, model:
     }
     requests = write_requests(loaded, long, tmp_path / "long.jsonl")
     server = Server(programs, model, "--workers=1", "--queue=1", "--batch=1")
-    load = "--rates=400", "--seconds=1", "--deadline_ms=4000", "--json"
+    load = "--rates=1000", "--seconds=1", "--deadline_ms=4000", "--json"
     (figures,) = json.loads(server.load(*load, requests=requests).stdout)
     assert figures["ok"] > 0, figures
     assert figures["overloaded"] > 0, figures
