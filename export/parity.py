@@ -51,12 +51,22 @@ def build_certificate(
     parameters: Mapping[str, Float32Array],
     predict: Predict,
 ) -> dict[str, Any]:
-    """Edge-case requests with the probabilities that `predict`, the reference, gives for their candidates. JSON."""
+    """Edge-case requests with the probabilities that `predict`, the reference, gives for their candidates. JSON.
+
+    Raises ModelFileError where one of those is no finite number, and so no reference.
+    """
     cases = EdgeCases(schema, vocabularies, parameters).requests()
     columns = {column.name: [request[column.name] for request in cases.values()] for column in schema.columns()}
     probabilities = predict(columns).tolist()
     counts = [len(values) for values in columns[f"candidate.{next(iter(schema.candidate))}"]]
     ends = np.cumsum(counts).tolist()
+    for case, count, end in zip(cases, counts, ends, strict=True):
+        of_case = probabilities[end - count : end]
+        if not np.isfinite(of_case).all():
+            raise ModelFileError(
+                f"certificate: expected finite probabilities from the trained model, got {of_case} for case {case!r};"
+                " a parameter is not finite, or a layer overflows"
+            )
     return {
         "requests": [
             {"case": case, "columns": request, "probabilities": probabilities[end - count : end]}

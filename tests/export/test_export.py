@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,16 @@ def test_the_certificate_holds_every_edge_case(checkpoint: Checkpoint, tmp_path:
     agreement = check_certificate(path)
     assert agreement.candidates == sum(len(request["probabilities"]) for request in requests.values())
     assert agreement.max_abs_error <= 1e-6
+
+
+def test_a_model_whose_probabilities_are_no_numbers_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    broken = copy.deepcopy(checkpoint)
+    with torch.no_grad():
+        for parameter in broken.model.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(ModelFileError, match="expected finite probabilities from the trained model"):
+        export_model(broken, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_fails_its_certificate_replaces_nothing(
