@@ -15,9 +15,8 @@ int64_t ColumnPlace(int64_t column, int64_t dim) {
 }
 
 void PackColumn(const float* row, int64_t dim, float* tiles, int64_t column) {
-  const int64_t tile = Kernels().tile;
-  float* to = tiles + ColumnPlace(column, dim);
-  for (int64_t i = 0; i < dim; ++i) to[i * tile] = row[i];
+  const int64_t tile = Kernels().tile, place = ColumnPlace(column, dim);
+  for (int64_t i = 0; i < dim; ++i) tiles[place + i * tile] = row[i];  // tiles of no width may be a null pointer
 }
 
 void FillTiles(int64_t count, int64_t dim, float* tiles) {
