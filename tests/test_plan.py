@@ -113,7 +113,7 @@ def test_candidates_that_come_seldom_are_scored_where_they_come(path, threads):
 
 
 def test_what_was_done_is_counted(path):
-    model = din_infer.load(path, threads=2)
+    model = din_infer.load(path, threads=1)  # on several, equally frequent candidates come in any order
     assert model.multiply_adds == {"request": 0, "done": 0}
     given = columns(60, 100, 60)
     work = model.explain_plan(given).multiply_adds
