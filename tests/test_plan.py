@@ -88,7 +88,7 @@ def assert_same_bits(path, given, threads):
 @pytest.mark.parametrize(("requests", "candidates", "behaviours"), [(60, 100, 60), (9, 300, 250)])
 def test_both_plans_give_the_same_bits(path, requests, candidates, behaviours, threads):
     given = columns(requests, candidates, behaviours)
-    work = din_infer.load(path).explain_plan(given).multiply_adds
+    work = din_infer.load(path, threads=threads).explain_plan(given).multiply_adds
     assert work["auto"] == work["candidate"] < work["request"]
     assert_same_bits(path, given, threads)
 
@@ -113,7 +113,7 @@ def test_candidates_that_come_seldom_are_scored_where_they_come(path, threads):
 
 
 def test_what_was_done_is_counted(path):
-    model = din_infer.load(path, threads=1)  # on several, equally frequent candidates come in any order
+    model = din_infer.load(path, threads=2)
     assert model.multiply_adds == {"request": 0, "done": 0}
     given = columns(60, 100, 60)
     work = model.explain_plan(given).multiply_adds

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "engine/row_hash.hpp"
 
@@ -95,12 +94,14 @@ void Distinct::Merge(const std::vector<int64_t>& offsets) {
   }
 }
 
+// Equally frequent rows are numbered as they first occur, so the numbers do not depend on the threads that found them.
 void Distinct::Number() {
   std::vector<int64_t> count(static_cast<size_t>(sets_[0].size()));
-  for (const int32_t place : numbers_) ++count[static_cast<size_t>(place)];
+  places_.clear();
+  for (const int32_t place : numbers_) {
+    if (count[static_cast<size_t>(place)]++ == 0) places_.push_back(place);
+  }
   const auto occurs = [&](int32_t place) { return count[static_cast<size_t>(place)]; };
-  places_.resize(count.size());
-  std::iota(places_.begin(), places_.end(), 0);
   std::stable_sort(places_.begin(), places_.end(), [&](int32_t a, int32_t b) { return occurs(a) > occurs(b); });
   occurrences_.resize(count.size());
   std::transform(places_.begin(), places_.end(), occurrences_.begin(), occurs);
