@@ -14,15 +14,16 @@ namespace {
 // A unit that runners share, with what keeps it alive.
 struct SharedUnit {
   std::shared_ptr<const ActivationUnit> unit;
+  const ActivationUnit* key_side = nullptr;
   FoldCache* folds = nullptr;
 };
 
-SharedUnit UnitOf(const Model& model, const std::string& history) {
+SharedUnit UnitOf(const Model& model, const std::string& history, bool auto_fold) {
   const Model::Parts& parts = model.parts();
   const HistoryPart& part = parts.histories[parts.HistoryIndex(history)];
   if (!part.unit.has_value()) throw InputError("model: expected one with activation units, got a base model");
   const auto owner = std::make_shared<const Model>(model);
-  return {{owner, &*part.unit}, part.folds.get()};
+  return {{owner, &*part.unit}, auto_fold ? &*part.key_side : nullptr, part.folds.get()};
 }
 
 void CheckRows(const std::string& name, const Rows& rows, int64_t requests) {
@@ -65,8 +66,8 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_coun
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads)
     : state_(std::make_unique<State>(SharedUnit{std::make_shared<const ActivationUnit>(PackUnit(params))}, threads)) {}
 
-ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history, int threads)
-    : state_(std::make_unique<State>(UnitOf(model, history), threads)) {}
+ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history, int threads, bool auto_fold)
+    : state_(std::make_unique<State>(UnitOf(model, history, auto_fold), threads)) {}
 
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitRunner& other, int threads)
     : state_(std::make_unique<State>(other.state_->shared, threads)) {}
@@ -90,7 +91,7 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
     state.counts.resize(state.keys.size());
   }
   state.parallel.For(requests, [&](int64_t request, int) { state.Pack(keys, counts, request); });
-  state.runner.Run(*state.shared.unit, nullptr, state.shared.folds,
+  state.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
                    {state.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
 }
 

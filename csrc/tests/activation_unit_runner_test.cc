@@ -110,6 +110,23 @@ TEST_F(RunnerTest, RunsTheUnitOfAModelsHistory) {
   EXPECT_EQ(interest, expected);
 }
 
+TEST_F(RunnerTest, FoldsOnTheSideThatIsFasterWhereAsked) {
+  const Model model = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
+  const std::string history = model.parts().histories[0].schema->name;
+  ActivationUnitRunner by_query(model, history), faster(model, history, 1, true);
+  const int64_t dim = by_query.dim(), candidates = 300;
+  const std::vector<float> keys = random_.Normal(5 * dim, 1), queries = random_.Normal(candidates * dim, 1);
+  const int64_t key_offsets[] = {0, 5}, query_offsets[] = {0, candidates};
+  const auto run = [&](ActivationUnitRunner& runner) {
+    std::vector<float> interests(queries.size(), kPoison);
+    runner.run({keys.data(), 5, {key_offsets, 2}}, {queries.data(), candidates, {query_offsets, 2}}, interests.data());
+    return interests;
+  };
+  const std::vector<float> expected = run(by_query), interests = run(faster);
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(interests[i], expected[i], 1e-4) << i;
+  EXPECT_NE(interests, expected);  // the sums run in another order
+}
+
 TEST_F(RunnerTest, RefusesModelsWithoutThatUnit) {
   const Model din = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
   EXPECT_THROW(ActivationUnitRunner(din, "nothing"), InputError);

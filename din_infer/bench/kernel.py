@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from din_infer.bench import unit_model
 from din_infer.bench.peers import deepctr, onnx_runtime, openvino_runtime, torch_compile, torch_eager
 from din_infer.bench.peers.peer import Absent, AbsentPeerError, Array, Peer, Run
 from din_infer.bench.timing import Competitor
@@ -17,7 +18,7 @@ from din_infer.kernels import ActivationUnitParams, activation_unit
 # Summation orders differ; float32 sums of a few thousand terms agree this closely, a wrong graph does not.
 TOLERANCE = 1e-4
 
-# This runtime's names, by the interaction of the model.
+# This runtime's names, by the interaction of the model. It folds each call's queries anew, as its peers do.
 OURS = {"outer": "din_infer", "hadamard": "din_infer, hadamard"}
 
 FOLDED_GRAPHS = (
@@ -25,6 +26,8 @@ FOLDED_GRAPHS = (
     Peer("OpenVINO, folded", "outer", openvino_runtime.folded_unit),
 )
 PEERS = (
+    Peer("din_infer, folds kept", "outer", unit_model.folds_kept),
+    Peer("din_infer, fold auto", "outer", unit_model.auto_fold),
     *FOLDED_GRAPHS,
     Peer("PyTorch, folded", "outer", torch_eager.folded_unit),
     Peer("torch.compile, folded", "outer", torch_compile.folded_unit),

@@ -56,7 +56,8 @@ def memory(cases: tuple[KernelCase, ...], threads: int) -> list[Memory]:
 
 def _in_new_process(case: KernelCase, threads: int) -> int:
     arguments = json.dumps([case.candidates, case.behaviours, case.dim, list(case.hidden), threads])
-    done = subprocess.run([sys.executable, "-m", __name__, arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", __name__, arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DINError(f"memory of {case.name}: expected a number, got {done.stderr.strip()}")
     return int(done.stdout)

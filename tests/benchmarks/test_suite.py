@@ -78,7 +78,7 @@ def test_kernel_command_writes_all_sections(tmp_path: Path, monkeypatch: pytest.
     def not_there(*arguments: object) -> object:
         raise AbsentPeerError("expected it to be there, got nothing")
 
-    onnx_runtime = kernel.PEERS[0]
+    onnx_runtime = kernel.FOLDED_GRAPHS[0]
     for name, value in {
         "GRID": (SMALL, KernelCase(3, 2, dim=4, hidden=(5, 3))),
         "WIDTHS": (KernelCase(2, 3, dim=5, hidden=(7,)),),

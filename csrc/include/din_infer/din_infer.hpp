@@ -229,8 +229,9 @@ class DIN_INFER_API ActivationUnitRunner {
  public:
   // Packs the parameters, whose memory may go afterwards. Throws InputError where shapes or values do not fit.
   explicit ActivationUnitRunner(const ActivationUnitParams& params, int threads = 1);
-  // The unit of one of a model's histories. Throws InputError for an unknown history and for a base model.
-  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1);
+  // The unit of one of a model's histories, with the folds that the model keeps. `auto_fold` as in ScorerOptions.
+  // Throws InputError for an unknown history and for a base model.
+  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1, bool auto_fold = false);
   // Shares the other one's unit.
   ActivationUnitRunner(const ActivationUnitRunner& other, int threads);
   ~ActivationUnitRunner();
@@ -240,9 +241,10 @@ class DIN_INFER_API ActivationUnitRunner {
 
   // Writes the user interest u(q) = sum_t c_t a(k_t, q) k_t of each query, [queries.rows, D], zeros where its request
   // has no keys. `counts` [keys.rows]: how often each key occurs, at least once; null means once. Its bits depend
-  // neither on the other queries and requests nor on the threads; NaN in a query stays in its row, in a key among the
-  // rows of its request. Allocates nothing once it has seen a call as large. Throws InputError for offsets, counts and
-  // null pointers that do not fit; `interests` is then as before. It must not overlap the keys or queries.
+  // (auto_fold apart) neither on the other queries and requests nor on the threads; NaN in a query stays in its row, in
+  // a key among the rows of its request. Allocates nothing once it has seen a call as large. Throws InputError for
+  // offsets, counts and null pointers that do not fit; `interests` is then as before. It must not overlap the keys or
+  // queries.
   void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
 
  private:
