@@ -83,13 +83,22 @@ class ActivationUnitRunner:
         threads: int,
     ) -> None: ...
 
+def flatten(lists: list[Any], depth: int, dtype: str) -> tuple[Any, ...] | None:
+    """Lists `depth` deep inside a list, as `din_infer.batch.encode` returns a column of `int64`, `float32` or `string`.
+
+    None unless all are of type list around values of type int, float (or int), or str, that the dtype holds.
+    """
+
 def expected_graph(
     schema_json: str, semantics_json: str, raw_ids: bool, table_dtype: str = "float32"
 ) -> dict[str, Any]:
     """The ONNX graph of a model: its inputs, outputs, nodes, functions, parameters (name, dtype, shape) and opsets."""
 
 def describe_file(path: str) -> dict[str, Any]:
-    """A model file after all checks: `metadata`, `parameters` with dtype and shape, `vocabularies` with their sizes."""
+    """A model file: `metadata`, `parameters` with dtype and shape, `vocabularies` with their sizes.
+
+    All was checked but what `Model` finds while it fills its memory: ids that are there twice, parameters' values.
+    """
 
 def targets() -> list[str]:
     """Instruction-set targets that this machine can run, best first."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from din_infer import arrow
+from din_infer import _core, arrow
 from din_infer.arrays import STRING_KINDS, Array, Int64Array, contiguous, describe, to_array, to_integers
 from din_infer.errors import InputError
 from din_infer.jagged import Jagged, from_lists
@@ -40,23 +40,21 @@ def encode(
     check_names((column.name for column in own), columns, "column")
     if not own:
         raise InputError("catalogue: expected a model that reads something beside candidates, got one that does not")
-    shaped = {column.name: _shaped(column, columns[column.name]) for column in own}
-    requests = _check_requests(shaped)
+    encoded = {column.name: _encoded(column, columns[column.name]) for column in own}
+    requests = _check_requests(own, encoded)
     if catalogue is not None:
-        shaped |= _catalogue(schema, catalogue)
-    for group, features in schema.groups().items():
-        if group not in ("user", "context"):
-            _check_shared_offsets([(f"{group}.{name}", shaped[f"{group}.{name}"]) for name in features])
-    return {column.name: _encoded(column, shaped[column.name]) for column in schema.columns()}, requests
+        encoded |= _catalogue(schema, catalogue)
+    _check_shared_offsets(schema, encoded)
+    return encoded, requests
 
 
-def _catalogue(schema: Schema, catalogue: Mapping[str, Any]) -> dict[str, Array | Jagged]:
+def _catalogue(schema: Schema, catalogue: Mapping[str, Any]) -> dict[str, Encoded]:
     """The candidate columns of a batch of one request that has every item."""
     if not isinstance(catalogue, Mapping):
         raise InputError(f"catalogue: expected a mapping of column names to columns, got {describe(catalogue)}")
     expected = [column for column in schema.columns() if column.group == "candidate"]
     check_names((column.name for column in expected), catalogue, "catalogue column")
-    return {column.name: _shaped(column, _batch_of_one(catalogue[column.name], column.name)) for column in expected}
+    return {column.name: _encoded(column, _batch_of_one(catalogue[column.name], column.name)) for column in expected}
 
 
 def one_request(
@@ -86,6 +84,8 @@ def one_request(
 
 def _batch_of_one(value: Any, where: str) -> Any:
     """One request's value as a column, without looking at its elements."""
+    if type(value) is list:
+        return [value]
     if arrow.is_arrow(value):
         value = arrow.to_column(value, where)
     if isinstance(value, np.ndarray) and value.ndim == 1:
@@ -120,11 +120,8 @@ def _shaped(column: Column, source: Any) -> Array | Jagged:
         is_array = hasattr(source, "__array__") or hasattr(source, "__dlpack__")
         of_lists = isinstance(source, np.ndarray) and source.dtype.kind == "O"
         flat = column.depth == 0 or (is_array and not of_lists)
-        read: Callable[[], Any] = (
-            (lambda: to_array(source, column.name)) if flat else (lambda: from_lists(source, column.depth, column.name))
-        )
         try:
-            value = read()
+            value = to_array(source, column.name) if flat else from_lists(source, column.depth, column.name)
         except InputError as error:
             raise InputError(f"{error}; {_shape_hint(column)}") from None
     depth = _depth(value)
@@ -152,26 +149,43 @@ def _shape_hint(column: Column) -> str:
     return f"for one request of two {entries} write [{row}], for padded arrays use Jagged.from_padded(array, lengths)"
 
 
-def _check_requests(shaped: Mapping[str, Array | Jagged]) -> int:
-    first, requests = next((name, len(value)) for name, value in shaped.items())
-    for name, value in shaped.items():
-        if len(value) != requests:
-            raise InputError(f"{name}: expected {requests} requests as in {first}, got {len(value)}")
+def _check_requests(columns: Iterable[Column], encoded: Mapping[str, Encoded]) -> int:
+    first, requests = None, 0
+    for column in columns:
+        count = _requests(column, encoded[column.name])
+        if first is None:
+            first, requests = column.name, count
+        elif count != requests:
+            raise InputError(f"{column.name}: expected {requests} requests as in {first}, got {count}")
     return requests
 
 
-def _check_shared_offsets(columns: list[tuple[str, Any]]) -> None:
-    first, lists = columns[0]
-    for name, other in columns[1:]:
-        if lists.offsets.tobytes() != other.offsets.tobytes():  # NumPy's comparison of a few takes ten times as long
-            request = int(np.flatnonzero(lists.offsets != other.offsets)[0]) - 1
-            raise InputError(
-                f"{name}: expected {lists.lengths[request]} values in request {request} as in {first},"
-                f" got {other.lengths[request]}"
-            )
+def _requests(column: Column, encoded: Encoded) -> int:
+    values, *offsets = encoded
+    if offsets or column.dtype == "string":
+        return len(offsets[0] if offsets else values[1]) - 1
+    return len(values)
 
 
-def _encoded(column: Column, value: Array | Jagged) -> Encoded:
+def _check_shared_offsets(schema: Schema, encoded: Mapping[str, Encoded]) -> None:
+    leaders: dict[str, Column] = {}
+    for column in schema.columns():
+        if column.group in ("user", "context"):
+            continue
+        first = leaders.setdefault(column.group, column).name
+        lists, other = encoded[first][1], encoded[column.name][1]
+        if lists.tobytes() != other.tobytes():  # NumPy's comparison of a few takes ten times as long
+            request = int(np.flatnonzero(lists != other)[0]) - 1
+            expected, got = (np.diff(offsets)[request] for offsets in (lists, other))
+            raise InputError(f"{column.name}: expected {expected} values in request {request} as in {first}, got {got}")
+
+
+def _encoded(column: Column, source: Any) -> Encoded:
+    """The column in the core's form. The core reads plain lists by itself, unless there is something to say of them."""
+    plain = _core.flatten(source, column.depth, column.dtype) if type(source) is list else None
+    if plain is not None:
+        return plain
+    value = _shaped(column, source)
     offsets: list[Int64Array] = []
     while isinstance(value, Jagged):
         offsets.append(value.offsets)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import time
+from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 
@@ -26,7 +28,13 @@ def resolve_threads(threads: int | None) -> int:
 def available_threads() -> int:
     """Processors that CPU affinity allows, or fewer where a cgroup quota gives less time than that."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, *(math.ceil(quota) for quota in _quotas(_ROOT, _OWN)), allowed))
+    return max(1, min(allowed, _least_quota(int(time.monotonic()), _ROOT, _OWN)))
+
+
+@lru_cache(maxsize=1)
+def _least_quota(_second: int, root: Path, own: Path) -> int:
+    """Read once a second at most: it takes 150 us, and small calls ask each time."""
+    return min((math.ceil(quota) for quota in _quotas(root, own)), default=MAX_THREADS)
 
 
 def _quotas(root: Path, own: Path) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from din_infer import Jagged, Schema
+from din_infer import Jagged, Schema, _core
 from din_infer.batch import encode, one_request
 from din_infer.errors import InputError
 
@@ -175,6 +175,51 @@ def test_wrong_columns_are_refused(name, value, message):
 
 
 ANYTHING = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | TEXT, st.lists)
+
+
+def outcome(schema, columns):
+    """Arrays with their dtypes, or the error's message."""
+    try:
+        encoded, requests = encode(schema, columns)
+    except InputError as error:
+        return str(error)
+    parts = [
+        part
+        for column in encoded.values()
+        for entry in column
+        for part in (entry if isinstance(entry, tuple) else (entry,))
+    ]
+    return requests, [(part.dtype, part.tobytes()) for part in parts]
+
+
+FEATURES = {
+    "id": {"table": "item"},
+    "ids": {"table": "item", "many": "mean"},
+    "tag": {"table": "tag"},
+    "tags": {"table": "tag", "many": "mean"},
+    "age": {"dense": "standardise"},
+}
+ROUNDED_TWICE = 2**60 + 2**36 + 1  # to float64 and then to float32, it is another number than straight to float32
+EDGES = [ROUNDED_TWICE, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**400, True, None, b"a", (1, 2), {}, [], [[]]]
+EDGES += [0, 2.5, -0.0, 1e-46, 3.4028235677973366e38, 1e39, float("nan"), float("inf"), "", "a\0", "é", "\ud800"]
+EDGES += [np.int64(3), np.float64(0.5), np.float32(0.1), np.str_("a"), np.array([1]), np.array(1), Jagged([1], [0, 1])]
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_plain_lists_are_read_as_lists_of_any_other_kind(feature, monkeypatch):
+    """The core's reading of lists against NumPy's: values, dtypes and messages."""
+    schema = Schema.from_dict(
+        {**SCHEMA.to_dict(), "user": {}, "histories": {}, "candidate": {feature: FEATURES[feature]}}
+    )
+    depth, good = schema.columns()[0].depth, ["b"] if "tag" in feature else [7]
+    rows = [row for edge in EDGES for row in ([edge], [*good, edge], [edge, 0.5])]
+    columns = [[row] if depth == 1 else [[row, []], [good]] for row in rows]
+    columns += [*rows, *([[[row]]] for row in rows), [], [[]], [[], []], [[[]]], [[], [[]]], [good, [good]]]
+    got = [outcome(schema, {f"candidate.{feature}": column}) for column in columns]
+    assert sum(isinstance(o, tuple) for o in got) > 10
+    monkeypatch.setattr(_core, "flatten", lambda *_: None)
+    for column, found in zip(columns, got, strict=True):
+        assert found == outcome(schema, {f"candidate.{feature}": column}), column
 
 
 @given(st.sampled_from(sorted(GOOD)), ANYTHING)

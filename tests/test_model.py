@@ -12,6 +12,7 @@ import pytest
 
 import din_infer
 from din_infer import Jagged
+from din_infer.batch import encode
 from din_infer.errors import InputError, ModelFileError
 
 TOLERANCE = 2e-6  # of two float32 probabilities
@@ -358,3 +359,13 @@ def test_parameters_that_make_every_score_nan_are_refused(model_path, name, valu
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, value, np.float32), name))
     with pytest.raises(ModelFileError, match=f"parameter {name}: expected {expected}"):
         din_infer.load(sealed_again(proto))
+
+
+@pytest.mark.parametrize("spoil", [lambda a: np.repeat(a, 2)[::2], lambda a: a.astype(np.int32), np.ndarray.tolist])
+def test_the_core_refuses_what_it_cannot_point_to(model, random_columns, spoil):
+    """A converted copy would be freed before it is read."""
+    encoded, requests = encode(model.schema, random_columns(2))
+    values, *offsets = encoded["candidate.item_id"]
+    for column in ((spoil(values), *offsets), (values, spoil(offsets[0]))):
+        with pytest.raises(TypeError, match="expected a C-contiguous array"):
+            model._core.score({**encoded, "candidate.item_id": column}, requests, False, 1, False, True)

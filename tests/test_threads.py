@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -50,6 +51,16 @@ def test_quotas(machine, files, own, expected):
 def test_affinity_wins_where_it_is_smaller(machine, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert machine({"cpu.max": "400000 100000"}, "0::/") == 1
+
+
+def test_quotas_are_read_once_a_second(machine, monkeypatch):
+    now = 100.2
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert machine({"cpu.max": "300000 100000"}, "0::/") == 3
+    now = 100.9
+    assert machine({"cpu.max": "400000 100000"}, "0::/") == 3
+    now = 101.0
+    assert machine({}, "0::/") == 4
 
 
 def test_any_integer_up_to_the_most_is_a_number_of_threads():

@@ -7,6 +7,7 @@ namespace din_infer {
 
 void RegisterErrors(pybind11::module_& module);
 void RegisterKernels(pybind11::module_& module);
+void RegisterLists(pybind11::module_& module);
 void RegisterModel(pybind11::module_& module);
 void RegisterParameters(pybind11::module_& module);
 void RegisterGraph(pybind11::module_& module);

@@ -2,6 +2,8 @@
 #include <pybind11/stl.h>
 
 #include <deque>
+#include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "din_infer/din_infer.hpp"
 #include "kernels/kernels.hpp"
 #include "python/bindings.hpp"
+#include "python/pool.hpp"
 
 namespace py = pybind11;
 
@@ -22,8 +25,25 @@ using Layers = std::vector<std::tuple<Floats, Floats, py::dict>>;  // weights, b
 
 FloatView View(const Floats& array) { return {array.data(), array.size()}; }
 
-ActivationUnitRunner MakeRunner(const std::string& interaction, const Layers& layers, const std::string& activation,
-                                const std::string& normalize, std::optional<float> scale) {
+// A unit and a runner for each thread that runs it now.
+class SharedUnit {
+ public:
+  explicit SharedUnit(const ActivationUnitParams& params) : unit_(params) {}
+
+  void Run(const Floats& keys, const Int64s& key_offsets, const Floats& queries, const Int64s& query_offsets,
+           const std::optional<Int64s>& counts, Floats& out, int threads);
+
+ private:
+  // A runner keeps the tiles of its last keys and some vectors per request; after a large call they are freed.
+  static constexpr py::ssize_t kKeptFloats = 1 << 20;
+
+  ActivationUnitRunner unit_;
+  Pool<int, ActivationUnitRunner> runners_;  // by threads
+};
+
+std::unique_ptr<SharedUnit> MakeUnit(const std::string& interaction, const Layers& layers,
+                                     const std::string& activation, const std::string& normalize,
+                                     std::optional<float> scale) {
   ActivationUnitParams params{interaction, {}, activation, normalize, scale};
   std::deque<Floats> keep;
   for (const auto& [weights, biases, learned] : layers) {
@@ -35,20 +55,23 @@ ActivationUnitRunner MakeRunner(const std::string& interaction, const Layers& la
     }
     if (learned.contains("eps")) layer.eps = learned["eps"].template cast<float>();
   }
-  return ActivationUnitRunner(params);
+  return std::make_unique<SharedUnit>(params);
 }
 
 Rows View(const Floats& rows, const Int64s& offsets) {
   return {rows.data(), rows.shape(0), {offsets.data(), offsets.size()}};
 }
 
-void Run(const ActivationUnitRunner& unit, const Floats& keys, const Int64s& key_offsets, const Floats& queries,
-         const Int64s& query_offsets, const std::optional<Int64s>& counts, Floats& out, int threads) {
+void SharedUnit::Run(const Floats& keys, const Int64s& key_offsets, const Floats& queries, const Int64s& query_offsets,
+                     const std::optional<Int64s>& counts, Floats& out, int threads) {
   const Rows key_rows = View(keys, key_offsets), query_rows = View(queries, query_offsets);
   const int64_t* key_counts = counts.has_value() ? counts->data() : nullptr;
   float* interests = out.mutable_data();
+  const bool kept = keys.size() + 16 * key_offsets.size() <= kKeptFloats;
   py::gil_scoped_release release;
-  ActivationUnitRunner(unit, threads).run(key_rows, query_rows, interests, key_counts);
+  auto runner = runners_.Take(threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, threads); });
+  runner->run(key_rows, query_rows, interests, key_counts);
+  if (kept) runners_.Return(threads, std::move(runner));
 }
 
 }  // namespace
@@ -56,11 +79,11 @@ void Run(const ActivationUnitRunner& unit, const Floats& keys, const Int64s& key
 void RegisterKernels(py::module_& module) {
   module.def("targets", &kernels::Targets);
   module.def("target", &target);
-  py::class_<ActivationUnitRunner>(module, "ActivationUnitRunner")
-      .def(py::init(&MakeRunner), py::arg("interaction"), py::arg("layers"), py::arg("activation"),
-           py::arg("normalize"), py::arg("scale"))
-      .def("run", &Run, py::arg("keys"), py::arg("key_offsets"), py::arg("queries"), py::arg("query_offsets"),
-           py::arg("counts"), py::arg("out"), py::arg("threads"));
+  py::class_<SharedUnit>(module, "ActivationUnitRunner")
+      .def(py::init(&MakeUnit), py::arg("interaction"), py::arg("layers"), py::arg("activation"), py::arg("normalize"),
+           py::arg("scale"))
+      .def("run", &SharedUnit::Run, py::arg("keys"), py::arg("key_offsets"), py::arg("queries"),
+           py::arg("query_offsets"), py::arg("counts"), py::arg("out"), py::arg("threads"));
 }
 
 }  // namespace din_infer

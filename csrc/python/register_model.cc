@@ -1,14 +1,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
+#include "engine/batch.hpp"
+#include "engine/model.hpp"
 #include "python/bindings.hpp"
+#include "python/pool.hpp"
 
 namespace py = pybind11;
 
@@ -17,24 +20,33 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 using Int64s = py::array_t<int64_t, py::array::c_style>;
+using Bytes = py::array_t<uint8_t, py::array::c_style>;
+
+// An array that the caller holds. A cast would make a copy of one that is not as expected, to which nothing could
+// point.
+template <class Array>
+Array Held(const py::handle& object) {
+  if (!py::isinstance<Array>(object)) throw py::type_error("expected a C-contiguous array of the column's type");
+  return py::reinterpret_borrow<Array>(object);
+}
 
 // (values, *offsets), where the values of a string column are (characters, offsets).
 Column MakeColumn(const py::tuple& parts) {
   Column column;
   if (py::isinstance<py::tuple>(parts[0])) {
     const auto strings = parts[0].cast<py::tuple>();
-    const auto offsets = strings[1].cast<Int64s>();
-    column = Column::strings(reinterpret_cast<const char*>(strings[0].cast<py::array_t<uint8_t>>().data()),
-                             offsets.data(), offsets.size() - 1);
+    const auto offsets = Held<Int64s>(strings[1]);
+    column = Column::strings(reinterpret_cast<const char*>(Held<Bytes>(strings[0]).data()), offsets.data(),
+                             offsets.size() - 1);
   } else if (py::isinstance<Floats>(parts[0])) {
-    const auto values = parts[0].cast<Floats>();
+    const auto values = Held<Floats>(parts[0]);
     column = Column::floats(values.data(), values.size());
   } else {
-    const auto values = parts[0].cast<Int64s>();
+    const auto values = Held<Int64s>(parts[0]);
     column = Column::int64s(values.data(), values.size());
   }
   for (size_t level = 1; level < parts.size(); ++level) {
-    const auto offsets = parts[level].cast<Int64s>();
+    const auto offsets = Held<Int64s>(parts[level]);
     column.lists.push_back({offsets.data(), offsets.size()});
   }
   return column;
@@ -60,14 +72,14 @@ class SharedModel {
   Floats Score(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold, bool auto_plan) {
     const Batch batch = MakeBatch(columns, requests, catalogue);
     const Options options{threads, auto_fold, auto_plan};
+    Floats scores(CheckBatch(model_.parts().file.schema, batch).Candidates());  // a batch that is wrong costs no scorer
     std::unique_ptr<Scorer> scorer = Take(options);
-    Floats scores(scorer->candidates(batch));
     float* out = scores.mutable_data();
     {
       py::gil_scoped_release release;
       scorer->score(batch, out);
     }
-    Return(options, std::move(scorer));
+    scorers_.Return(options, std::move(scorer));
     return scores;
   }
 
@@ -80,7 +92,7 @@ class SharedModel {
       py::gil_scoped_release release;
       report = scorer->explain_plan(batch);
     }
-    Return(options, std::move(scorer));
+    scorers_.Return(options, std::move(scorer));
     py::dict out;
     out["candidates"] = report.candidates;
     out["distinct_candidates"] = report.distinct_candidates;
@@ -105,27 +117,16 @@ class SharedModel {
  private:
   using Options = std::tuple<int, bool, bool>;  // threads, auto_fold, auto_plan
 
-  std::unique_ptr<Scorer> Take(Options options) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    auto& idle = idle_[options];
-    if (idle.empty()) {
+  std::unique_ptr<Scorer> Take(const Options& options) {
+    return scorers_.Take(options, [&] {
       const auto [threads, auto_fold, auto_plan] = options;
       const Plan plan = auto_plan ? Plan::kAuto : Plan::kRequest;
       return std::make_unique<Scorer>(model_, ScorerOptions{threads, plan, auto_fold});
-    }
-    std::unique_ptr<Scorer> scorer = std::move(idle.back());
-    idle.pop_back();
-    return scorer;
-  }
-
-  void Return(Options options, std::unique_ptr<Scorer> scorer) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    idle_[options].push_back(std::move(scorer));
+    });
   }
 
   Model model_;
-  std::mutex mutex_;
-  std::map<Options, std::vector<std::unique_ptr<Scorer>>> idle_;
+  Pool<Options, Scorer> scorers_;
 };
 
 }  // namespace

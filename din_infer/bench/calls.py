@@ -68,7 +68,7 @@ def score_one_call(path: Path, request: Columns, threads: int, rounds: int) -> C
         "score_one",
         "1 x 1",
         lambda: model.score_one(**arguments),
-        lambda: core.score(encoded, requests, False, threads, False, False),
+        lambda: core.score(encoded, requests, False, threads, False, True),
         rounds,
     )
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ from din_infer.kernels.activation.params import ActivationUnitParams
 Float32Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Arguments:
+class Arguments(NamedTuple):
     """Row-major arrays of the right dtypes and shapes; `result` is `out` in the form that the caller wants."""
 
     keys: Float32Array

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -60,7 +61,7 @@ class ActivationUnitParams:
         for name, value in (("weights", weights), ("biases", biases), ("activation_params", layers)):
             object.__setattr__(self, name, tuple(value))
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """D, the width of keys and queries."""
         return input_dim(self.interaction, self.weights[0].shape[1])

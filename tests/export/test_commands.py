@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from onnx import numpy_helper
 from typer.testing import CliRunner
 
+import din_infer
 from din_infer.cli import build_app
 from din_infer.errors import ModelFileError
 from din_infer.export.storage import file_bytes
@@ -118,11 +121,31 @@ def test_an_unknown_table_type_is_refused(run: Path, tmp_path: Path) -> None:
     assert "expected float32 | float16 | int8, got 'uint4'" in str(result.exception)
 
 
-def test_inspect_refuses_what_loading_refuses(run: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cut.onnx"
-    path.write_bytes((run / "model.onnx").read_bytes()[:-1])
+def cut(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def with_an_id_twice(content: bytes) -> bytes:
+    model = onnx.load_from_string(content)
+    nodes = [node for function in model.functions for node in function.node]
+    (keys, *_) = (a.t for node in nodes for a in node.attribute if a.name == "keys_tensor")
+    ids = numpy_helper.to_array(keys).copy()
+    ids[-1] = ids[0]
+    keys.CopyFrom(numpy_helper.from_array(ids, keys.name))
+    del model.metadata_props[-1]  # the checksum, which would stop it earlier
+    return file_bytes(model)
+
+
+@pytest.mark.parametrize("edit", [cut, with_an_id_twice])
+def test_inspect_says_what_loading_says(run: Path, tmp_path: Path, edit: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "edited.onnx"
+    path.write_bytes(edit((run / "model.onnx").read_bytes()))
+    with pytest.raises(ModelFileError) as error:
+        din_infer.load(path)
     result = CliRunner().invoke(build_app(), ["inspect", str(path)])
-    assert result.exit_code != 0
+    assert isinstance(result.exception, ModelFileError)
+    assert str(result.exception) == str(error.value)
+    assert edit is cut or "expected different ids, got one twice" in str(error.value)
 
 
 def test_export_can_inline(run: Path, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up; a part imports from its own level and from those below.
 LEVELS = (
+    {"errors"},
+    {"_core"},
     {
-        *("errors", "schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet"),
+        *("schema", "semantics", "extras", "arrays", "jagged", "arrow", "batch", "tables", "parquet"),
         *("threads", "metadata", "topk", "embedding_tables"),
     },
-    {"_core"},
     {"kernels"},
     {"model", "cmake", "explanation", "explanation_figure"},
     {"data", "training", "export", "bulk", "cuda"},
