@@ -86,7 +86,7 @@ class ActivationUnitRunner:
 def flatten(lists: list[Any], depth: int, dtype: str) -> tuple[Any, ...] | None:
     """Lists `depth` deep inside a list, as `din_infer.batch.encode` returns a column of `int64`, `float32` or `string`.
 
-    None unless all are of type list around values of type int, float (or int), or str, that the dtype holds.
+    None unless all are lists or tuples around values of type int, float (or int), or str, that the dtype holds.
     """
 
 def expected_graph(

@@ -12,7 +12,7 @@ import numpy as np
 from din_infer import _core, arrow
 from din_infer.arrays import STRING_KINDS, Array, Int64Array, contiguous, describe, to_array, to_integers
 from din_infer.errors import InputError
-from din_infer.jagged import Jagged, from_lists
+from din_infer.jagged import Jagged, from_lists, unchecked
 from din_infer.schema import Column, Schema
 
 __all__ = ["Encoded", "Jagged", "check_names", "encode", "one_request"]
@@ -89,10 +89,10 @@ def _batch_of_one(value: Any, where: str) -> Any:
     if arrow.is_arrow(value):
         value = arrow.to_column(value, where)
     if isinstance(value, np.ndarray) and value.ndim == 1:
-        return Jagged.from_lengths(to_array(value, where), [len(value)])
-    if isinstance(value, Jagged):
-        return Jagged.from_lengths(value, [len(value)])
-    return [value]
+        value = to_array(value, where)
+    elif not isinstance(value, Jagged):
+        return [value]
+    return unchecked(value, np.array([0, len(value)]))
 
 
 def check_names(expected: Iterable[str], given: Iterable[str], what: str) -> None:

@@ -119,14 +119,14 @@ def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
     nested = _is_nested(lists) if depth is None else depth == 2
     offsets = np.fromiter(accumulate(map(len, lists), initial=0), np.int64, len(lists) + 1)
     if nested:
-        return _unchecked(from_lists(list(chain.from_iterable(lists)), 1, where), offsets)
+        return unchecked(from_lists(list(chain.from_iterable(lists)), 1, where), offsets)
     arrays = [row for row in others if hasattr(row, "__array__") or hasattr(row, "__dlpack__")]
     if len(arrays) == len(lists) and arrays:
-        return _unchecked(_concatenate([to_array(row, where) for row in arrays], where), offsets)
-    return _unchecked(from_scalars(list(chain.from_iterable(lists)), where), offsets)
+        return unchecked(_concatenate([to_array(row, where) for row in arrays], where), offsets)
+    return unchecked(from_scalars(list(chain.from_iterable(lists)), where), offsets)
 
 
-def _unchecked(values: Array | Jagged, offsets: Int64Array) -> Jagged:
+def unchecked(values: Array | Jagged, offsets: Int64Array) -> Jagged:
     """A Jagged of offsets that were counted here; the checks would take half of the time of a small request."""
     jagged = object.__new__(Jagged)
     object.__setattr__(jagged, "values", values)

@@ -1,5 +1,5 @@
-// Plain Python lists as columns. A small request is made of a few such lists, which NumPy takes a microsecond each to
-// read; what is anything else is left to the callers, who know what to say of it.
+// Plain Python lists and tuples as columns. A small request is made of a few such lists, which NumPy takes a
+// microsecond each to read; what is anything else is left to the callers, who know what to say of it.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -82,11 +82,11 @@ class StringValues {
 // entries.
 template <class Values>
 bool Read(PyObject* list, size_t depth, std::vector<int64_t>* ends, int64_t* held, Values& values) {
-  if (!PyList_CheckExact(list)) return false;
-  const Py_ssize_t size = PyList_GET_SIZE(list);
+  if (!PyList_CheckExact(list) && !PyTuple_CheckExact(list)) return false;
+  const Py_ssize_t size = PySequence_Fast_GET_SIZE(list);
   *held += size;
   for (Py_ssize_t i = 0; i < size; ++i) {
-    PyObject* const entry = PyList_GET_ITEM(list, i);  // no Python code runs that could change the list
+    PyObject* const entry = PySequence_Fast_GET_ITEM(list, i);  // no Python code runs that could change the list
     if (depth == 0) {
       if (!values.Append(entry)) return false;
       continue;

@@ -11,7 +11,7 @@ import numpy as np
 
 import din_infer
 from din_infer import _core
-from din_infer.batch import encode
+from din_infer.batch import encode, one_request
 from din_infer.bench import kernel, timing
 from din_infer.bench.kernel import KernelCase
 from din_infer.bench.timing import Competitor
@@ -53,42 +53,33 @@ def unit_call(case: KernelCase, threads: int, rounds: int) -> Call:
     return _measure("activation_unit", case.name, kernel.native(params, keys, queries, threads), core, rounds)
 
 
-def score_one_call(path: Path, request: Columns, threads: int, rounds: int) -> Call:
-    """`Model.score_one` for a request's first candidate and the first behaviour of each of its histories."""
+def score_one_call(path: Path, request: Columns, candidates: int, behaviours: int, threads: int, rounds: int) -> Call:
+    """`Model.score_one`, in plain lists, for a request's first candidates and the first behaviours of its histories."""
     core = _core.Model.from_file(str(path))
     # The same memory: where weights lie shows in times as short as these.
     model = din_infer.Model(core, threads, "candidate", f"native:{_core.target()}")
-    smallest = {
-        name: _first_of_each(column) if name.partition(".")[0] not in ("user", "context") else column
-        for name, column in request.items()
-    }
-    arguments = score_one_arguments(smallest)
-    encoded, requests = encode(model.schema, smallest)
+    most = {"user": None, "context": None, "candidate": candidates}
+    arguments = score_one_arguments(request, {name.partition(".")[0]: behaviours for name in request} | most)
+    encoded, requests = encode(model.schema, one_request(model.schema, **arguments))
+    held = [len(next(iter(f.values()))) for f in (arguments["candidates"], *arguments["history"].values())]
     return _measure(
         "score_one",
-        "1 x 1",
+        f"{held[0]} x {max(held[1:], default=0)}",
         lambda: model.score_one(**arguments),
         lambda: core.score(encoded, requests, False, threads, False, True),
         rounds,
     )
 
 
-def score_one_arguments(columns: Columns) -> dict[str, dict[str, Any]]:
-    """Columns of a batch of one request as the arguments of `Model.score_one`."""
-    groups: dict[str, dict[str, Any]] = {}
+def score_one_arguments(columns: Columns, most: Mapping[str, int | None]) -> dict[str, dict[str, Any]]:
+    """Columns of a batch of one request as the arguments of `Model.score_one`: of each group at most so many values."""
+    groups: dict[str, dict[str, Any]] = {"user": {}, "context": {}}
     for name, column in columns.items():
         group, _, feature = name.partition(".")
-        groups.setdefault(group, {})[feature] = column[0]
-    arguments = {name: features for name, features in groups.items() if name in ("user", "context")}
-    arguments["candidates"] = groups["candidate"]
-    arguments["history"] = {n: f for n, f in groups.items() if n not in ("user", "context", "candidate")}
-    return arguments
-
-
-def _first_of_each(column: Jagged) -> Jagged:
-    """Of the only request at most the first entry, with all that it holds."""
-    first = column[0][:1]
-    return Jagged.from_lengths(first, [len(first)])
+        (value,) = column.to_lists() if isinstance(column, Jagged) else column.tolist()
+        groups.setdefault(group, {})[feature] = value if most[group] is None else value[: most[group]]
+    arguments = {"user": groups.pop("user"), "context": groups.pop("context"), "candidates": groups.pop("candidate")}
+    return {**arguments, "history": groups}
 
 
 def _measure(name: str, case: str, call: Callable[[], Any], core: Callable[[], Any], rounds: int) -> Call:

@@ -103,6 +103,7 @@ def request(
 
     from din_infer.bench import calls, tables, timing
     from din_infer.bench import request as cases
+    from din_infer.bench.kernel import CALLS
     from din_infer.bench.report import results, rows, write
 
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("requests") as status:
@@ -114,7 +115,8 @@ def request(
         measured = timing.measure(
             found, tolerance=cases.TOLERANCE, rounds=rounds, budget=budget, progress=status.update
         )
-        call = calls.score_one_call(workload.model, workload.requests[0], threads, rounds)
+        sizes = [(case.candidates, case.behaviours) for case in CALLS]
+        called = [calls.score_one_call(workload.model, workload.requests[0], *s, threads, rounds) for s in sizes]
     mean_candidates, mean_behaviours = cases.pairs(workload.requests, workload.schema)
     case = f"{len(workload.requests)} requests, {mean_candidates:.0f} candidates x {mean_behaviours:.0f} behaviours"
     settings = {
@@ -127,9 +129,9 @@ def request(
     }
     title = f"Time per request ({case}), threads: {threads}"
     table = rows(case, measured, runs=len(workload.requests))
-    content = results("request", settings, table, calls=[call.to_dict()])
+    content = results("request", settings, table, calls=[call.to_dict() for call in called])
     written = write(content, table, title, out)
-    _show(content, [tables.rich_table(table, title), tables.calls_table([call])], written, as_json)
+    _show(content, [tables.rich_table(table, title), tables.calls_table(called)], written, as_json)
 
 
 def _workload(model: Path, requests: Path | None, checkpoint: Path | None, count: int) -> Workload:

@@ -74,5 +74,5 @@ def test_request_command(app: typer.Typer, tmp_path: Path) -> None:
     assert json.loads(result.stdout) == content
     assert (tmp_path / "request.png").stat().st_size > 1000
     assert len(content["results"]) == 7
-    assert [(call["name"], call["case"]) for call in content["calls"]] == [("score_one", "1 x 1")]
+    assert [(c["name"], c["case"]) for c in content["calls"]] == [("score_one", "1 x 1"), ("score_one", "2 x 3")]
     assert all(np.isfinite(row["median_ms"]) for row in content["results"])

@@ -48,23 +48,27 @@ def test_unit_call() -> None:
     assert call.to_dict()["overhead_us"] == call.call_us - call.core_us
 
 
-def test_score_one_call_takes_the_first_of_each(tmp_path: Path) -> None:
+def test_score_one_call(tmp_path: Path) -> None:
     workload = request.synthetic(tmp_path, candidates=3, behaviours=7, count=1)
-    call = calls.score_one_call(workload.model, workload.requests[0], threads=1, rounds=2)
-    assert call.name == "score_one"
+    call = calls.score_one_call(workload.model, workload.requests[0], 2, 3, threads=1, rounds=2)
+    assert (call.name, call.case) == ("score_one", "2 x 3")
     assert min(call.call_us, call.core_us) > 0
 
 
-def test_score_one_arguments_group_columns() -> None:
+def test_score_one_arguments_are_the_first_of_each_group() -> None:
     columns = {
         "user.age": np.array([30]),
-        "candidate.item": Jagged.from_lists([[7]]),
-        "clicks.item": Jagged.from_lists([[1]]),
+        "candidate.item": Jagged.from_lists([[7, 8, 9]]),
+        "clicks.genre": Jagged.from_lists([[[1], [2, 3]]]),
     }
-    arguments = calls.score_one_arguments(columns)
-    assert arguments["user"] == {"age": 30}
-    assert arguments["candidates"]["item"].tolist() == [7]
-    assert arguments["history"]["clicks"]["item"].tolist() == [1]
+    arguments = calls.score_one_arguments(columns, {"user": None, "candidate": 2, "clicks": 1})
+    expected = {
+        "user": {"age": 30},
+        "context": {},
+        "candidates": {"item": [7, 8]},
+        "history": {"clicks": {"genre": [[1]]}},
+    }
+    assert arguments == expected
 
 
 @pytest.mark.parametrize(
