@@ -23,7 +23,7 @@ NAMES = (
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Competitor]:
     folder = tmp_path_factory.mktemp("request")
     workload = synthetic(folder, candidates=100, behaviours=200, count=5)
-    found = competitors(workload, threads=1, folder=folder)
+    found, _ = competitors(workload, threads=1, folder=folder)
     compare(found, TOLERANCE)
     return {competitor.name: competitor for competitor in found}
 

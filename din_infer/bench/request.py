@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 import din_infer
 from din_infer.batch import Jagged
-from din_infer.bench.peers import onnx_runtime
+from din_infer.bench.peers import onnx_runtime, openvino_runtime
+from din_infer.bench.peers.peer import Absent, AbsentPeerError
 from din_infer.bench.timing import Competitor
-from din_infer.errors import InputError
+from din_infer.errors import InputError, MissingExtraError
 from din_infer.extras import require
 from din_infer.schema import Schema
 from din_infer.semantics import ActivationUnit, Layers, Semantics
@@ -73,8 +74,10 @@ def synthetic(folder: Path, candidates: int, behaviours: int, count: int, seed: 
     return Workload(exported(checkpoint, folder / "model.onnx"), schema, checkpoint, requests)
 
 
-def competitors(workload: Workload, threads: int, folder: Path) -> list[Competitor]:
+def competitors(workload: Workload, threads: int, folder: Path) -> tuple[list[Competitor], list[Absent]]:
     """This runtime and its peers on the workload and, with a checkpoint, on an untrained twin of the other interaction.
+
+    Beside them the peers that are not there.
 
     The twin has the same sizes. It is there because libraries export the hadamard graph, which an outer-product model
     can be compared with in time alone: each of the two models is checked against, and divided by, its own.
@@ -83,6 +86,14 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
     from din_infer.bench.peers.unfolded import unfolded
 
     model, requests = din_infer.load(workload.model, threads=threads), workload.requests
+    absent: list[Absent] = []
+
+    def optional(name: str, prepare: Callable[[], Callable[[], Probabilities]], versus: str) -> None:
+        try:
+            found.append(Competitor(name, prepare(), versus))
+        except (MissingExtraError, AbsentPeerError) as error:
+            absent.append(Absent(name, str(error)))
+
     found = [
         Competitor("din_infer", _native(model, requests)),
         Competitor(
@@ -96,18 +107,28 @@ def competitors(workload: Workload, threads: int, folder: Path) -> list[Competit
             "din_infer",
         ),
     ]
+    optional("OpenVINO, folded", lambda: _openvino(workload.model, model.schema, requests, threads), "din_infer")
     if workload.checkpoint:
         found.append(Competitor("PyTorch", _torch(workload.checkpoint, requests, threads), "din_infer"))
     if not model.semantics.units:
-        return found
+        return found, absent
     found.append(_unfolded(unfolded(workload.model), model, requests, threads, "din_infer"))
     if workload.checkpoint:
-        twin_path = exported(_twin(workload.checkpoint), folder / "twin.onnx")
+        from din_infer.bench.peers.deepctr_request import deepctr_requests
+
+        twin_checkpoint = _twin(workload.checkpoint)
+        twin_path = exported(twin_checkpoint, folder / "twin.onnx")
         twin = din_infer.load(twin_path, threads=threads)
         ours = f"din_infer, {_interaction(twin.semantics)}"
         found.append(Competitor(ours, _native(twin, requests)))
         found.append(_unfolded(unfolded(twin_path), twin, requests, threads, ours))
-    return found
+        hadamard = {"outer": workload.checkpoint, "hadamard": twin_checkpoint}[_interaction(twin.semantics)]
+        optional(
+            "DeepCTR-Torch",
+            lambda: deepctr_requests(hadamard, requests, threads),
+            "din_infer" if hadamard is workload.checkpoint else ours,
+        )
+    return found, absent
 
 
 def pairs(requests: Sequence[Columns], schema: Schema) -> tuple[float, float]:
@@ -178,6 +199,15 @@ def _onnx(model: Any, schema: Schema, requests: Sequence[Columns], threads: int)
     session = onnx_runtime.session(model, threads)
     padded = [padded_inputs(schema, request) for request in requests]
     return lambda: np.concatenate([session.run(None, inputs)[0].ravel() for inputs in padded])
+
+
+def _openvino(path: Path, schema: Schema, requests: Sequence[Columns], threads: int) -> Callable[[], Probabilities]:
+    """OpenVINO; requests are padded beforehand."""
+    from din_infer.export.padded import padded_inputs
+
+    run = openvino_runtime.model_file(path, threads)
+    padded = [padded_inputs(schema, request) for request in requests]
+    return lambda: np.concatenate([run(inputs) for inputs in padded])
 
 
 def _unfolded(graph: Any, model: din_infer.Model, requests: Sequence[Columns], threads: int, versus: str) -> Competitor:

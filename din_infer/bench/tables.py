@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from din_infer.bench.calls import Call
+    from din_infer.bench.peers.peer import Absent
     from din_infer.bench.report import Row
     from din_infer.bench.scaling import Length, Memory
 
@@ -76,6 +77,13 @@ def calls_table(calls: Sequence[Call]) -> Any:
         times = (call.call_us, call.core_us, call.overhead_us)
         view.add_row(f"{call.name}, {call.case}", *(f"{time:.1f}" for time in times))
     return view
+
+
+def absent_lines(absent: Sequence[Absent]) -> list[str]:
+    """Markup: which peers took no part, and why."""
+    from rich.markup import escape
+
+    return [f"[yellow]absent:[/yellow] {escape(f'{peer.name}: {peer.reason}')}" for peer in absent]
 
 
 def _table(title: str, first: str, *columns: str) -> Any:

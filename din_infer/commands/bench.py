@@ -44,7 +44,6 @@ def kernel(
     Example: din-infer bench kernel --out report/ --threads 2
     """
     from rich.console import Console
-    from rich.markup import escape
 
     from din_infer.bench import tables
     from din_infer.bench.figures import draw_scaling
@@ -73,7 +72,7 @@ def kernel(
         tables.lengths_table(report.lengths),
         *([tables.memory_table(report.memory)] if report.memory else []),
         tables.calls_table(report.calls),
-        *(f"[yellow]absent:[/yellow] {escape(f'{peer.name}: {peer.reason}')}" for peer in report.absent),
+        *tables.absent_lines(report.absent),
     ]
     _show(content, views, [*written, scaling], as_json)
 
@@ -111,7 +110,7 @@ def request(
             workload = cases.synthetic(Path(folder), candidates, behaviours, count)
         else:
             workload = _workload(model, requests, checkpoint, count)
-        found = cases.competitors(workload, threads, Path(folder))
+        found, absent = cases.competitors(workload, threads, Path(folder))
         measured = timing.measure(
             found, tolerance=cases.TOLERANCE, rounds=rounds, budget=budget, progress=status.update
         )
@@ -129,9 +128,11 @@ def request(
     }
     title = f"Time per request ({case}), threads: {threads}"
     table = rows(case, measured, runs=len(workload.requests))
-    content = results("request", settings, table, calls=[call.to_dict() for call in called])
+    calls_of = [call.to_dict() for call in called]
+    content = results("request", settings, table, calls=calls_of, absent=[vars(x) for x in absent])
     written = write(content, table, title, out)
-    _show(content, [tables.rich_table(table, title), tables.calls_table(called)], written, as_json)
+    views = [tables.rich_table(table, title), tables.calls_table(called), *tables.absent_lines(absent)]
+    _show(content, views, written, as_json)
 
 
 def _workload(model: Path, requests: Path | None, checkpoint: Path | None, count: int) -> Workload:
