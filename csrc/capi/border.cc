@@ -24,6 +24,9 @@ thread_local LastError last_error;
 din_infer_status NoteError() noexcept {
   try {
     throw;
+  } catch (const StaleUserError& error) {
+    last_error = error.what();
+    return DIN_INFER_STALE_USER;
   } catch (const InputError& error) {
     last_error = error.what();
     return DIN_INFER_INPUT_ERROR;

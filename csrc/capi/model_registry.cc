@@ -4,10 +4,12 @@
 
 using din_infer::ModelFileError;
 using din_infer::ModelRegistry;
+using din_infer::User;
 using din_infer::capi::At;
 using din_infer::capi::Guard;
 using din_infer::capi::Options;
 using din_infer::capi::Score;
+using din_infer::capi::ScoreUser;
 using din_infer::capi::Text;
 
 din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
@@ -23,6 +25,22 @@ void din_infer_model_registry_free(din_infer_model_registry* registry) { delete 
 din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry, const din_infer_batch* batch,
                                                 float* scores, int64_t size) {
   return Guard([&] { Score(*At(registry, "registry").registry.lease(), At(batch, "batch").batch, scores, size); });
+}
+
+din_infer_status din_infer_model_registry_user(const din_infer_model_registry* registry, const din_infer_batch* batch,
+                                               din_infer_user** user) {
+  return Guard([&] {
+    auto& handle = At(user, "user");
+    handle = new din_infer_user{User(At(registry, "registry").registry.model(), At(batch, "batch").batch)};
+  });
+}
+
+din_infer_status din_infer_model_registry_score_user(din_infer_model_registry* registry, const din_infer_user* user,
+                                                     const din_infer_batch* batch, float* scores, int64_t size) {
+  return Guard([&] {
+    const ModelRegistry::Lease lease = At(registry, "registry").registry.lease();
+    ScoreUser(*lease, At(user, "user").user, At(batch, "batch").batch, scores, size);
+  });
 }
 
 din_infer_status din_infer_model_registry_model(const din_infer_model_registry* registry, din_infer_model** model) {

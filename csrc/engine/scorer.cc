@@ -95,7 +95,7 @@ void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, fl
 }
 
 CheckedBatch Scorer::State::ListsOf(const User& user, const Batch& batch) const {
-  if (&user.state().parts != &parts) throw InputError("user: expected one of the scorer's model, got another model's");
+  if (&user.state().parts != &parts) throw StaleUserError("user: expected one of the scorer's model, got another model's");
   return CheckedBatch(parts.file.schema, batch, BatchPart::kCandidates);
 }
 

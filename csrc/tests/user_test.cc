@@ -194,7 +194,7 @@ TEST_P(Users, RefuseWhatDoesNotFitAndStayAsTheyAre) {
   EXPECT_THROW(Score(user, one.batch), InputError);
   EXPECT_THROW(Score(user, OfUser(one.batch)), InputError);
   const User of_other(Model::load(GoldenPath(GetParam(), ".onnx")), OfUser(one.batch));
-  EXPECT_THROW(Score(of_other, Lists(one.batch)), InputError);
+  EXPECT_THROW(Score(of_other, Lists(one.batch)), StaleUserError);
   EXPECT_EQ(Score(user, Lists(one.batch)), expected);
 }
 
@@ -249,6 +249,45 @@ TEST_P(Users, AreTheSameInC) {
   for (din_infer_batch* batch : {of_user, behaviours, lists}) din_infer_batch_free(batch);
   din_infer_scorer_free(scorer);
   din_infer_model_free(model);
+}
+
+TEST_P(Users, AreOfTheirVersionInARegistry) {
+  const std::string path = GoldenPath(GetParam(), ".onnx");
+  const Json columns = OneUser(1, 12);
+  const Requests one(schema(), OneRequest(columns, 0)), whole(schema(), columns);
+  const std::vector<float> expected = Score(whole.batch);
+  din_infer_model_registry* registry = nullptr;
+  din_infer_batch *of_user = nullptr, *lists = nullptr;
+  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), 1, 0, &registry), DIN_INFER_OK) << din_infer_last_error();
+  for (din_infer_batch** batch : {&of_user, &lists}) ASSERT_EQ(din_infer_batch_create(batch), DIN_INFER_OK);
+  testing::Fill(OfUser(one.batch), of_user);
+  testing::Fill(Lists(whole.batch), lists);
+  din_infer_user *user = nullptr, *newer = nullptr;
+  std::vector<float> scores(expected.size(), -1);
+  const auto score = [&](const din_infer_user* with) {
+    std::fill(scores.begin(), scores.end(), -1.0f);
+    return din_infer_model_registry_score_user(registry, with, lists, scores.data(),
+                                               static_cast<int64_t>(scores.size()));
+  };
+  ASSERT_EQ(din_infer_model_registry_user(registry, of_user, &user), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(score(user), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(scores, expected);
+
+  ASSERT_EQ(din_infer_model_registry_replace(registry, path.c_str()), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_model_registry_wait(registry), DIN_INFER_OK);
+  testing::ExpectRefused(score(user), DIN_INFER_STALE_USER, "user: expected one of the scorer's model");
+  EXPECT_EQ(scores, std::vector<float>(scores.size(), -1));
+  ASSERT_EQ(din_infer_model_registry_user(registry, of_user, &newer), DIN_INFER_OK);
+  EXPECT_EQ(score(newer), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(scores, expected);
+
+  testing::ExpectInputError(score(nullptr), "user: expected a pointer");
+  testing::ExpectInputError(din_infer_model_registry_user(registry, lists, &newer), "requests: expected 1");
+  testing::ExpectInputError(din_infer_model_registry_user(nullptr, of_user, &newer), "registry: expected a pointer");
+  testing::ExpectInputError(din_infer_model_registry_user(registry, of_user, nullptr), "user: expected a pointer");
+  din_infer_model_registry_free(registry);
+  for (din_infer_user* each : {user, newer}) din_infer_user_free(each);
+  for (din_infer_batch* batch : {of_user, lists}) din_infer_batch_free(batch);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Users, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);

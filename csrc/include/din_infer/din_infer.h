@@ -30,7 +30,9 @@ typedef enum din_infer_status {
   DIN_INFER_INPUT_ERROR = 1,      /* an argument that is not as described here, or does not fit the model's schema */
   DIN_INFER_MODEL_FILE_ERROR = 2, /* a file that is missing, damaged, of another version, or not understood */
   DIN_INFER_OUT_OF_MEMORY = 3,
-  DIN_INFER_INTERNAL_ERROR = 4 /* a fault of the library's own; please report it */
+  DIN_INFER_INTERNAL_ERROR = 4, /* a fault of the library's own; please report it */
+  DIN_INFER_STALE_USER = 5      /* a user of another model than the one that scores, mostly of a version that has been
+                                   replaced; make the user again */
 } din_infer_status;
 
 /* An immutable model. */
@@ -189,8 +191,8 @@ DIN_INFER_API din_infer_status din_infer_user_memory_bytes(const din_infer_user*
 
 /* din_infer_scorer_score for lists of candidates of one user. `batch` has the columns of context and candidates alone,
  * a request for each list; the scores are those of requests that have the user's columns each. Scorers of several
- * threads may be given one user at once, while none appends to it. INPUT_ERROR, also for a user of another model, such
- * as an older version of it; OUT_OF_MEMORY. */
+ * threads may be given one user at once, while none appends to it. INPUT_ERROR, OUT_OF_MEMORY; STALE_USER where the
+ * user was made with another model than the scorer: another load of the same file is another model. */
 DIN_INFER_API din_infer_status din_infer_scorer_score_user(din_infer_scorer* scorer, const din_infer_user* user,
                                                            const din_infer_batch* batch, float* scores, int64_t size);
 
@@ -203,10 +205,24 @@ DIN_INFER_API din_infer_status din_infer_model_registry_create(const char* path,
 /* Waits for what is being loaded. No other call on the registry may be running. */
 DIN_INFER_API void din_infer_model_registry_free(din_infer_model_registry* registry);
 
-/* din_infer_scorer_score with a scorer of the version that serves now. */
+/* din_infer_scorer_score with a scorer of the version that serves now, which threads take in turns: as many are made as
+ * calls run at once. INPUT_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry,
                                                               const din_infer_batch* batch, float* scores,
                                                               int64_t size);
+
+/* din_infer_user_create with the model that serves now. The user keeps that version in memory, and it alone can score
+ * with it: see below. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_user(const din_infer_model_registry* registry,
+                                                             const din_infer_batch* batch, din_infer_user** user);
+
+/* din_infer_scorer_score_user with a scorer of the version that serves now. STALE_USER where that is not the user's,
+ * since the model has been replaced; make the user again with din_infer_model_registry_user. INPUT_ERROR,
+ * OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_score_user(din_infer_model_registry* registry,
+                                                                   const din_infer_user* user,
+                                                                   const din_infer_batch* batch, float* scores,
+                                                                   int64_t size);
 
 /* Writes a handle of the model that serves now, which the caller frees: that version stays in memory until then. */
 DIN_INFER_API din_infer_status din_infer_model_registry_model(const din_infer_model_registry* registry,

@@ -36,6 +36,12 @@ struct DIN_INFER_API InputError : Error {
   using Error::Error;
 };
 
+// A user of another model than the one that is to score: mostly of an older version, replaced in the meantime. The user
+// has to be prepared again, with the model that serves now.
+struct DIN_INFER_API StaleUserError : InputError {
+  using InputError::InputError;
+};
+
 // A model file that is damaged, hostile, of another format version, or not a DIN that is understood.
 struct DIN_INFER_API ModelFileError : Error {
   using Error::Error;
@@ -110,7 +116,7 @@ class DIN_INFER_API Model {
 };
 
 // A user whose features and histories are embedded once, for several lists of candidates: pages, stages. Any number of
-// threads may score with it at once, while none appends.
+// threads may score with it at once, while none appends. It keeps its model in memory, replaced or not.
 class DIN_INFER_API User {
  public:
   // `batch`: one request with the columns of user and histories alone, whose memory may go afterwards. Unknown ids are
@@ -171,7 +177,8 @@ class DIN_INFER_API Scorer {
 
   // The same for lists of candidates of one user. `batch` has the columns of context and candidates alone, a request
   // for each list; scores have the bits that they have where the user's columns are in each request. Request by
-  // request, whatever the plan. Throws InputError, also for a user of another model, such as an older version of it.
+  // request, whatever the plan. Throws InputError; StaleUserError for a user of another model, such as an older version
+  // of this one: the scorer's model has to be the user's or a copy of it.
   int64_t candidates(const User& user, const Batch& batch) const;
   void score(const User& user, const Batch& batch, float* scores);
 
@@ -262,6 +269,7 @@ DIN_INFER_API double certificate_error(const Model& model);
 //   din_infer::ModelRegistry::Lease lease = registry.lease();
 //   lease->score(batch, scores);
 //
+// A user is of one version, User(registry.model(), batch); a lease on a later one throws StaleUserError for it.
 // At most two versions are in memory: the next one is loaded once all leases on the last but one are back.
 class DIN_INFER_API ModelRegistry {
   struct DIN_INFER_HIDDEN Version;
