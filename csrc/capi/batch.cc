@@ -7,6 +7,7 @@ using din_infer::Column;
 using din_infer::InputError;
 using din_infer::capi::At;
 using din_infer::capi::Guard;
+using din_infer::capi::LookupError;
 using din_infer::capi::Text;
 
 namespace {
@@ -22,6 +23,28 @@ void Set(din_infer_batch* batch, const char* name, Column&& values) {
   column = std::move(values);
   column.lists.clear();
 }
+
+Column& Find(din_infer_batch* batch, const char* name) {
+  auto& columns = At(batch, "batch").batch.columns;
+  const auto found = columns.find(std::string_view(Text(name, "name")));
+  if (found == columns.end()) throw InputError(std::string(name) + ": expected a column that has been set, got none");
+  return found->second;
+}
+
+// Small enough for a std::function to hold without allocating.
+struct CallersLookup {
+  din_infer_row_lookup lookup;
+  void* context;
+
+  void operator()(const din_infer::RowRequest& of) const {
+    const din_infer_row_request request{of.table, of.int64_ids, of.characters, of.string_offsets,
+                                        of.count, of.width,     of.rows};
+    if (const int failed = lookup(context, &request); failed != 0) {
+      throw LookupError("table " + std::string(of.table) + ": expected the row look-up to return 0, got " +
+                        std::to_string(failed));
+    }
+  }
+};
 
 }  // namespace
 
@@ -62,12 +85,19 @@ din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const ch
   return Guard([&] { Set(batch, name, Column::embeddings(rows, size, width)); });
 }
 
+din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* batch, const char* name, din_infer_row_lookup lookup,
+                                                void* context) {
+  return Guard([&] {
+    Column& column = Find(batch, name);
+    if (lookup == nullptr) {
+      column.row_lookup = nullptr;
+    } else {
+      column.row_lookup = CallersLookup{lookup, context};
+    }
+  });
+}
+
 din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name, const int64_t* offsets,
                                            int64_t size) {
-  return Guard([&] {
-    auto& columns = At(batch, "batch").batch.columns;
-    const auto found = columns.find(std::string_view(Text(name, "name")));
-    if (found == columns.end()) throw InputError(std::string(name) + ": expected a column that has been set, got none");
-    found->second.lists.push_back({offsets, size});
-  });
+  return Guard([&] { Find(batch, name).lists.push_back({offsets, size}); });
 }

@@ -33,6 +33,9 @@ din_infer_status NoteError() noexcept {
   } catch (const ModelFileError& error) {
     last_error = error.what();
     return DIN_INFER_MODEL_FILE_ERROR;
+  } catch (const LookupError& error) {
+    last_error = error.what();
+    return DIN_INFER_LOOKUP_ERROR;
   } catch (const std::bad_alloc&) {
     last_error = "out of memory";
     return DIN_INFER_OUT_OF_MEMORY;

@@ -8,6 +8,11 @@
 
 namespace din_infer::capi {
 
+// A caller's row look-up has failed.
+struct LookupError : Error {
+  using Error::Error;
+};
+
 // Notes the exception that is being handled as this thread's last error.
 din_infer_status NoteError() noexcept;
 

@@ -38,6 +38,11 @@ void CheckFinite(const std::string& name, const Column& column) {
   }
 }
 
+void CheckRowLookup(const std::string& name, const Column& column, const Feature& feature) {
+  if (feature.table == kDense) throw InputError(name + ": expected no row look-up of a dense feature, got one");
+  if (HoldsEmbeddings(column)) throw InputError(name + ": expected ids for the row look-up, got embeddings");
+}
+
 // Any number will do: like a table's, it stays in its row.
 void CheckEmbeddings(const std::string& name, const Column& column, int64_t width) {
   if (column.embedding_width != width) {
@@ -51,6 +56,7 @@ void CheckEmbeddings(const std::string& name, const Column& column, int64_t widt
 
 void CheckValues(const std::string& name, const Column& column, const Schema& schema, const Feature& feature) {
   if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
+  if (column.row_lookup) CheckRowLookup(name, column, feature);
   if (HoldsEmbeddings(column) && feature.table != kDense) return CheckEmbeddings(name, column, schema.Width(feature));
   if (column.size == 0) return;
   if (const std::string_view expected = Name(schema.Type(feature)); Held(column) != expected) {
@@ -217,6 +223,11 @@ Column Column::embeddings(const float* rows, int64_t size, int64_t width) {
 
 Column&& Column::list(const int64_t* offsets, int64_t size) && {
   lists.push_back({offsets, size});
+  return std::move(*this);
+}
+
+Column&& Column::rows_from(RowLookup lookup) && {
+  row_lookup = std::move(lookup);
   return std::move(*this);
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "engine/batch.hpp"
+#include "engine/looked_up.hpp"
 #include "engine/model.hpp"
 
 namespace din_infer {
@@ -84,8 +85,10 @@ class Weigher {
 
 std::vector<float> explain(const Model& model, const Batch& batch, const std::string& history) {
   const Model::Parts& parts = model.parts();
-  const CheckedBatch checked = CheckBatch(parts.file.schema, batch);
+  CheckedBatch checked(parts.file.schema, batch);
   const size_t index = parts.HistoryIndex(history);
+  LookedUpRows looked_up;
+  looked_up.Replace(parts.file.schema, checked);
   const auto size = [&](int64_t r) { return checked.candidate.Of(r).size() * checked.histories[index].Of(r).size(); };
   int64_t total = 0;
   for (int64_t r = 0; r < checked.requests; ++r) total += size(r);

@@ -3,6 +3,7 @@
 
 #include "engine/batch.hpp"
 #include "engine/candidate_plan.hpp"
+#include "engine/looked_up.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
 #include "engine/repeats.hpp"
@@ -54,6 +55,7 @@ struct Scorer::State {
   const Model::Parts& parts;
   ScorerOptions options;
   Parallel parallel;
+  LookedUpRows looked_up;
   Wave wave;
   RequestPlan by_request;
   CandidatePlan by_candidate;
@@ -95,7 +97,8 @@ void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, fl
 }
 
 CheckedBatch Scorer::State::ListsOf(const User& user, const Batch& batch) const {
-  if (&user.state().parts != &parts) throw StaleUserError("user: expected one of the scorer's model, got another model's");
+  if (&user.state().parts != &parts)
+    throw StaleUserError("user: expected one of the scorer's model, got another model's");
   return CheckedBatch(parts.file.schema, batch, BatchPart::kCandidates);
 }
 
@@ -169,7 +172,10 @@ int64_t Scorer::candidates(const Batch& batch) const {
 }
 
 void Scorer::score(const Batch& batch, float* scores) {
-  state_->Score(CheckBatch(state_->parts.file.schema, batch), scores);
+  const Schema& schema = state_->parts.file.schema;
+  CheckedBatch checked(schema, batch);
+  state_->looked_up.Replace(schema, checked);
+  state_->Score(checked, scores);
 }
 
 int64_t Scorer::candidates(const User& user, const Batch& batch) const {
@@ -177,13 +183,17 @@ int64_t Scorer::candidates(const User& user, const Batch& batch) const {
 }
 
 void Scorer::score(const User& user, const Batch& batch, float* scores) {
-  const CheckedBatch lists = state_->ListsOf(user, batch);
+  CheckedBatch lists = state_->ListsOf(user, batch);
   if (lists.Candidates() == 0) return;  // of however many requests
+  state_->looked_up.Replace(state_->parts.file.schema, lists);
   state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
 }
 
 PlanReport Scorer::explain_plan(const Batch& batch) {
-  return state_->Report(CheckBatch(state_->parts.file.schema, batch));
+  const Schema& schema = state_->parts.file.schema;
+  CheckedBatch checked(schema, batch);
+  state_->looked_up.Replace(schema, checked);
+  return state_->Report(checked);
 }
 
 }  // namespace din_infer

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/key_tiles.hpp"
+#include "engine/looked_up.hpp"
 
 namespace din_infer {
 namespace {
@@ -71,7 +72,11 @@ size_t User::State::MemoryBytes() const {
 
 User::User(Model model, const Batch& batch) : state_(std::make_unique<State>(std::move(model))) {
   CheckOne(batch);
-  state_->Prepare(CheckedBatch(state_->parts.file.schema, batch, BatchPart::kUser));
+  const Schema& schema = state_->parts.file.schema;
+  CheckedBatch checked(schema, batch, BatchPart::kUser);
+  LookedUpRows looked_up;
+  looked_up.Replace(schema, checked);
+  state_->Prepare(checked);
 }
 
 User::~User() = default;
@@ -79,7 +84,11 @@ User::User(User&&) noexcept = default;
 
 void User::append(const Batch& behaviours) {
   CheckOne(behaviours);
-  state_->Append(CheckedBatch(state_->parts.file.schema, behaviours, BatchPart::kBehaviours));
+  const Schema& schema = state_->parts.file.schema;
+  CheckedBatch checked(schema, behaviours, BatchPart::kBehaviours);
+  LookedUpRows looked_up;
+  looked_up.Replace(schema, checked);
+  state_->Append(checked);
 }
 
 size_t User::memory_bytes() const { return state_->MemoryBytes(); }

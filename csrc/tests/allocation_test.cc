@@ -1,6 +1,7 @@
 // Scoring allocates nothing once it is warm. A program of its own, as it replaces operator new.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <functional>
@@ -60,6 +61,17 @@ TEST_P(Allocations, NoneOfAScorer) {
   Scorer scorer(model_);
   std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
   EXPECT_EQ(WarmAllocations([&] { scorer.score(requests_.batch, scores.data()); }), 0);
+}
+
+TEST_P(Allocations, NoneOfAScorerThatLooksRowsUp) {
+  Batch batch = requests_.batch;
+  for (auto& [name, column] : batch.columns) {
+    if (column.float_values != nullptr) continue;
+    column.row_lookup = [](const RowRequest& of) { std::fill_n(of.rows, of.count * of.width, 0.5f); };
+  }
+  Scorer scorer(model_);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(batch)));
+  EXPECT_EQ(WarmAllocations([&] { scorer.score(batch, scores.data()); }), 0);
 }
 
 TEST_P(Allocations, NoneOfAScorerWithAUser) {

@@ -1,4 +1,5 @@
-// Rows of the caller's own in place of ids: the golden requests again, with the rows that their ids have.
+// Rows of the caller's own in place of ids, given or looked up by a function of the caller's: the golden requests
+// again, with the rows that their ids have.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <stdexcept>
 
 #include "capi.hpp"
 #include "engine/candidate_plan.hpp"
@@ -19,6 +21,21 @@ namespace {
 using testing::GoldenPath;
 using testing::Requests;
 
+// The rows that a table has for ids [ids.size, dim].
+std::vector<float> RowsOf(const Model::Parts& parts, size_t index, Column ids) {
+  const Table& table = parts.file.schema.tables[index];
+  const auto& parameters = parts.file.parameters;
+  const Parameter& stored = parameters.at("table." + table.name);
+  const auto ranges = parameters.find("table." + table.name + ".range");
+  const StoredTable rows = {stored.dtype, stored.data, ranges == parameters.end() ? nullptr : ranges->second.Floats()};
+  ids.lists.clear();
+  std::vector<float> values(static_cast<size_t>(ids.size * table.dim));
+  int64_t unknown = 0;
+  FeatureEmbedding::Table(&parts.rows[index], rows, table.dim, Many::kNo)
+      .Embed(ids, {0, ids.size}, {values.data(), table.dim, 1}, unknown);
+  return values;
+}
+
 // A batch whose table-backed columns hold rows.
 class Embedded {
  public:
@@ -27,7 +44,7 @@ class Embedded {
       for (const Feature& feature : group->features) {
         if (feature.table == kDense) continue;
         Column& column = batch.columns.at(group->name + "." + feature.name);
-        std::vector<float>& values = rows.emplace_back(Rows(parts, feature, column));
+        std::vector<float>& values = rows.emplace_back(RowsOf(parts, static_cast<size_t>(feature.table), column));
         Column embeddings = Column::embeddings(values.data(), column.size, parts.file.schema.Width(feature));
         embeddings.lists = column.lists;
         column = embeddings;
@@ -39,24 +56,50 @@ class Embedded {
 
   Batch batch;
   std::deque<std::vector<float>> rows;
+};
 
- private:
-  static std::vector<float> Rows(const Model::Parts& parts, const Feature& feature, const Column& ids) {
-    const size_t index = static_cast<size_t>(feature.table);
-    const Table& table = parts.file.schema.tables[index];
-    const auto& parameters = parts.file.parameters;
-    const Parameter& stored = parameters.at("table." + table.name);
-    const auto ranges = parameters.find("table." + table.name + ".range");
-    const StoredTable rows = {stored.dtype, stored.data,
-                              ranges == parameters.end() ? nullptr : ranges->second.Floats()};
-    Column flat = ids;
-    flat.lists.clear();
-    std::vector<float> values(static_cast<size_t>(ids.size * table.dim));
-    int64_t unknown = 0;
-    FeatureEmbedding::Table(&parts.rows[index], rows, table.dim, Many::kNo)
-        .Embed(flat, {0, ids.size}, {values.data(), table.dim, 1}, unknown);
-    return values;
+// An embedding service that has a model's rows.
+struct Service {
+  explicit Service(const Model::Parts& model_parts) : parts(model_parts) {}
+
+  void Write(const RowRequest& request) {
+    ++calls;
+    const auto& tables = parts.file.schema.tables;
+    const auto table =
+        std::find_if(tables.begin(), tables.end(), [&](const Table& each) { return each.name == request.table; });
+    ASSERT_NE(table, tables.end());
+    ASSERT_EQ(request.width, table->dim);
+    ASSERT_GT(request.count, 0);
+    const bool strings = request.string_offsets != nullptr;
+    const std::vector<float> rows =
+        RowsOf(parts, static_cast<size_t>(table - tables.begin()),
+               strings ? Column::strings(request.characters, request.string_offsets, request.count)
+                       : Column::int64s(request.int64_ids, request.count));
+    ASSERT_TRUE(std::isnan(request.rows[0]) && std::isnan(request.rows[rows.size() - 1]));
+    std::copy(rows.begin(), rows.end(), request.rows);
   }
+  static int WriteInC(void* service, const din_infer_row_request* of) {
+    static_cast<Service*>(service)->Write(
+        {of->table, of->int64_ids, of->characters, of->string_offsets, of->count, of->width, of->rows});
+    return 0;
+  }
+
+  // The batch with this service for all its ids, and how many of its columns have some.
+  Batch Asked(Batch batch) {
+    columns = 0;
+    for (const Group* group : parts.file.schema.Groups()) {
+      for (const Feature& feature : group->features) {
+        const auto column = batch.columns.find(group->name + "." + feature.name);
+        if (feature.table == kDense || column == batch.columns.end()) continue;
+        column->second.row_lookup = [this](const RowRequest& request) { Write(request); };
+        columns += column->second.size > 0;
+      }
+    }
+    return batch;
+  }
+
+  const Model::Parts& parts;
+  int calls = 0, columns = 0;
 };
 
 class Embeddings : public ::testing::TestWithParam<std::string> {
@@ -186,6 +229,116 @@ TEST_P(Embeddings, AreTakenInC) {
   din_infer_batch_set_embeddings(batch, name.c_str(), column.embedding_values, column.size, column.embedding_width + 1);
   testing::ExpectInputError(din_infer_scorer_score(scorer, batch, scores.data(), size),
                             name + ": expected embeddings of the table's width");
+  din_infer_batch_free(batch);
+  din_infer_scorer_free(scorer);
+  din_infer_model_free(model);
+}
+
+TEST_P(Embeddings, AreLookedUpOncePerColumn) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  const auto unknown = model_.unknown_ids();
+  Service service(model_.parts());
+  const Batch batch = service.Asked(requests_.batch);
+  for (const Plan plan : {Plan::kRequest, Plan::kAuto}) {
+    for (int threads : {1, 3}) {
+      Scorer scorer(model_, {threads, plan});
+      std::vector<float> scores = Unset(scorer.candidates(batch));
+      EXPECT_EQ(service.calls, 0);
+      for (int call = 1; call <= 2; ++call) {
+        scorer.score(batch, scores.data());
+        EXPECT_TRUE(SameBits(scores, expected)) << threads;
+        EXPECT_EQ(service.calls, call * service.columns);
+      }
+      service.calls = 0;
+    }
+  }
+  EXPECT_EQ(model_.unknown_ids(), unknown);
+  EXPECT_EQ(Scorer(model_).explain_plan(batch).distinct_pairs,
+            Scorer(model_).explain_plan(requests_.batch).distinct_pairs);
+  for (const History& history : schema_.histories) {
+    EXPECT_EQ(explain(model_, batch, history.name), explain(model_, requests_.batch, history.name));
+  }
+}
+
+TEST_P(Embeddings, AreLookedUpForUsers) {
+  const Requests one(
+      schema_, testing::OneRequest(Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"], 3));
+  Batch of_user, behaviours, lists;
+  of_user.requests = behaviours.requests = lists.requests = 1;
+  for (const auto& [name, column] : one.batch.columns) {
+    const bool list = name.rfind("candidate.", 0) == 0 || name.rfind("context.", 0) == 0;
+    (list ? lists : of_user).columns[name] = column;
+    if (!list && name.rfind("user.", 0) != 0) behaviours.columns[name] = column;
+  }
+  const auto score = [&](const Batch& prepared, const Batch& appended, const Batch& scored) {
+    User user(model_, prepared);
+    user.append(appended);
+    Scorer scorer(model_);
+    std::vector<float> scores = Unset(scorer.candidates(user, scored));
+    scorer.score(user, scored, scores.data());
+    return scores;
+  };
+  Service service(model_.parts());
+  const std::vector<float> expected = score(of_user, behaviours, lists);
+  EXPECT_TRUE(SameBits(score(service.Asked(of_user), service.Asked(behaviours), service.Asked(lists)), expected));
+  EXPECT_GT(service.calls, 0);
+}
+
+TEST_P(Embeddings, AreNaNWhereNothingIsWrittenAndStayOutWhereAnExceptionIsThrown) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  for (auto& [name, column] : requests_.batch.columns) {
+    Batch batch = requests_.batch;
+    if (embedded_.batch.columns.at(name).embedding_values == nullptr) {
+      batch.columns[name] = Column(column).rows_from([](const RowRequest&) {});
+      EXPECT_THROW(ByRequest(batch), InputError) << name;
+      continue;
+    }
+    Scorer scorer(model_);
+    std::vector<float> scores = Unset(scorer.candidates(batch));
+    scorer.score(batch, scores.data());
+    batch.columns[name] = Column(column).rows_from([](const RowRequest&) { throw std::domain_error("service"); });
+    EXPECT_THROW(scorer.score(batch, scores.data()), std::domain_error) << name;
+    batch.columns[name] = Column(column).rows_from([](const RowRequest&) {});
+    scorer.score(batch, scores.data());
+    EXPECT_FALSE(SameBits(scores, expected)) << name;
+    scorer.score(requests_.batch, scores.data());
+    EXPECT_TRUE(SameBits(scores, expected)) << name;
+    batch.columns[name] = Column(embedded_.batch.columns.at(name)).rows_from([](const RowRequest&) {});
+    EXPECT_THROW(ByRequest(batch), InputError) << name;
+  }
+}
+
+TEST_P(Embeddings, AreLookedUpInC) {
+  const std::vector<float> expected = ByRequest(requests_.batch);
+  din_infer_model* model = nullptr;
+  din_infer_scorer* scorer = nullptr;
+  din_infer_batch* batch = nullptr;
+  ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, 1, 0, &scorer), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
+  Service service(model_.parts());
+  std::string last;
+  testing::Fill(requests_.batch, batch);
+  for (const auto& [name, column] : service.Asked(requests_.batch).columns) {
+    if (!column.row_lookup) continue;
+    ASSERT_EQ(din_infer_batch_set_row_lookup(batch, name.c_str(), Service::WriteInC, &service), DIN_INFER_OK);
+    last = name;
+  }
+  std::vector<float> scores = Unset(static_cast<int64_t>(expected.size()));
+  const auto score = [&] {
+    return din_infer_scorer_score(scorer, batch, scores.data(), static_cast<int64_t>(scores.size()));
+  };
+  EXPECT_EQ(score(), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_TRUE(SameBits(scores, expected));
+  EXPECT_EQ(service.calls, service.columns);
+  const auto fail = [](void*, const din_infer_row_request*) { return 3; };
+  ASSERT_EQ(din_infer_batch_set_row_lookup(batch, last.c_str(), fail, nullptr), DIN_INFER_OK);
+  testing::ExpectRefused(score(), DIN_INFER_LOOKUP_ERROR, ": expected the row look-up to return 0, got 3");
+  ASSERT_EQ(din_infer_batch_set_row_lookup(batch, last.c_str(), nullptr, nullptr), DIN_INFER_OK);
+  EXPECT_EQ(score(), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_TRUE(SameBits(scores, expected));
+  testing::ExpectInputError(din_infer_batch_set_row_lookup(batch, "nothing", fail, nullptr),
+                            "nothing: expected a column");
   din_infer_batch_free(batch);
   din_infer_scorer_free(scorer);
   din_infer_model_free(model);

@@ -31,8 +31,9 @@ typedef enum din_infer_status {
   DIN_INFER_MODEL_FILE_ERROR = 2, /* a file that is missing, damaged, of another version, or not understood */
   DIN_INFER_OUT_OF_MEMORY = 3,
   DIN_INFER_INTERNAL_ERROR = 4, /* a fault of the library's own; please report it */
-  DIN_INFER_STALE_USER = 5      /* a user of another model than the one that scores, mostly of a version that has been
+  DIN_INFER_STALE_USER = 5,     /* a user of another model than the one that scores, mostly of a version that has been
                                    replaced; make the user again */
+  DIN_INFER_LOOKUP_ERROR = 6    /* a function of the caller's that looks up rows said that it failed */
 } din_infer_status;
 
 /* An immutable model. */
@@ -119,6 +120,29 @@ DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batc
  * of its candidate, or of its request. */
 DIN_INFER_API din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name,
                                                               const float* rows, int64_t size, int64_t width);
+
+/* Ids whose rows a caller's function is to write. All but `rows` is to be read, and nothing is to be kept. */
+typedef struct din_infer_row_request {
+  const char* table;             /* as the schema names it; features that name one table share its rows */
+  const int64_t* int64_ids;      /* [count]; null where ids are strings */
+  const char* characters;        /* strings: id i is the bytes [string_offsets[i], string_offsets[i + 1]) */
+  const int64_t* string_offsets; /* [count + 1]; null where ids are int64 */
+  int64_t count;                 /* at least 1; ids may come again, and be unknown */
+  int64_t width;                 /* of a row: the `dim` of the table */
+  float* rows;                   /* [count, width], row-major, NaN before the call */
+} din_infer_row_request;
+
+/* Returns 0, or anything else for a failure: the call that asked then fails with LOOKUP_ERROR. `context` is what was
+ * given with the function. No C++ exception may leave it. */
+typedef int (*din_infer_row_lookup)(void* context, const din_infer_row_request* request);
+
+/* Has `lookup` give the rows of column `name`, which has been set to ids, in place of the model's table, until the
+ * column is set again; null takes it away. A call that reads the rows of the batch (scoring, explaining, making a user)
+ * asks once for each such column, for all its values in their order, in the thread that makes the call and before it
+ * scores; then everything is as with embeddings, whose memory, size * width floats, a scorer keeps for the next call.
+ * Rows that `lookup` leaves as they were are NaN, and so are the scores that read them. */
+DIN_INFER_API din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* batch, const char* name,
+                                                              din_infer_row_lookup lookup, void* context);
 
 /* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
  * [offsets[i], offsets[i + 1]) of the level inside. `size` is the number of offsets, one more than there are lists.

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -57,6 +58,20 @@ struct Offsets {
   int64_t size = 0;  // number of lists + 1; 0 where there is no such level
 };
 
+// Ids whose rows a caller's function is to write. All but `rows` is to be read, and nothing is to be kept.
+struct RowRequest {
+  const char* table;              // as the schema names it; features that name one table share its rows
+  const int64_t* int64_ids;       // [count]; null where ids are strings
+  const char* characters;         // strings: id i is [string_offsets[i], string_offsets[i + 1])
+  const int64_t* string_offsets;  // [count + 1]; null where ids are int64
+  int64_t count;                  // at least 1; ids may come again, and be unknown
+  int64_t width;                  // of a row: the table's `dim`
+  float* rows;                    // [count, width], row-major, NaN before the call
+};
+
+// Writes the rows that the caller's own embedding service has for some ids. What it throws leaves the call that asked.
+using RowLookup = std::function<void(const RowRequest&)>;
+
 // A view of one column of a batch; the caller keeps the memory. Exactly one of the four value pointers is set, for any
 // `size`.
 struct DIN_INFER_API Column {
@@ -67,6 +82,7 @@ struct DIN_INFER_API Column {
   const float* embedding_values = nullptr;  // [size, embedding_width], row-major
   int64_t embedding_width = 0;              // the `dim` of the feature's table
   int64_t size = 0;                         // values
+  RowLookup row_lookup;                     // of ids; empty: their rows are those of the model's table
   std::vector<Offsets> lists;  // outermost first: a history's [requests + 1], then a multi-valued feature's
 
   static Column int64s(const int64_t* values, int64_t size);
@@ -77,6 +93,11 @@ struct DIN_INFER_API Column {
   // number that is not finite stays in the scores of its candidate, or of its request.
   static Column embeddings(const float* rows, int64_t size, int64_t width);
   Column&& list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
+  // Has `lookup` give the rows of the ids. A call that reads the rows of a batch (scoring, explaining, a new User) asks
+  // once for each such column, for all its values in their order, in the thread that makes the call and before it
+  // scores; then everything is as with `embeddings`, whose memory, size * width floats, the scorer keeps for the next
+  // call. Rows that `lookup` leaves as they were are NaN, and so are the scores that read them.
+  Column&& rows_from(RowLookup lookup) &&;
 };
 
 // Requests by column name, as the model's schema names them: `user.age`, `candidate.item_id`, `history.item_id`.
