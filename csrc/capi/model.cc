@@ -45,3 +45,12 @@ din_infer_status din_infer_model_unknown_ids(const din_infer_model* model, const
     At(count, "count") = found->second;
   });
 }
+
+din_infer_status din_infer_model_multiply_adds(const din_infer_model* model, int64_t* request, int64_t* done) {
+  return Guard([&] {
+    const din_infer::MultiplyAdds work = At(model, "model").model.multiply_adds();
+    int64_t &to_request = At(request, "request"), &to_done = At(done, "done");
+    to_request = work.request;
+    to_done = work.done;
+  });
+}

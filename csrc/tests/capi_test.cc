@@ -136,6 +136,22 @@ TEST_P(CApi, SaysWhatTheModelIs) {
   EXPECT_EQ(counted, -1);
 }
 
+TEST_P(CApi, CountsMultiplyAdds) {
+  const auto counted = [&] {
+    int64_t request = -1, done = -1;
+    EXPECT_EQ(din_infer_model_multiply_adds(c_model_, &request, &done), DIN_INFER_OK);
+    return std::pair(request, done);
+  };
+  EXPECT_EQ(counted(), (std::pair<int64_t, int64_t>(0, 0)));
+  Score();
+  const MultiplyAdds work = model_.multiply_adds();  // which scored the batch once, as this one did
+  EXPECT_GT(work.request, 0);
+  EXPECT_EQ(counted(), std::pair(work.request, work.done));
+  int64_t untouched = -1;
+  ExpectInputError(din_infer_model_multiply_adds(c_model_, &untouched, nullptr), "done: expected a pointer");
+  EXPECT_EQ(untouched, -1);
+}
+
 TEST_P(CApi, Explains) {
   const std::vector<float> expected = explain(model_, requests_.batch, history());
   std::vector<float> weights(expected.size());

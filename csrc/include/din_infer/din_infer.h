@@ -87,6 +87,11 @@ DIN_INFER_API din_infer_status din_infer_model_memory_bytes(const din_infer_mode
 DIN_INFER_API din_infer_status din_infer_model_unknown_ids(const din_infer_model* model, const char* column,
                                                            int64_t* count);
 
+/* Writes the multiply-adds of all scoring with the model so far: what was done, and what it would have taken request by
+ * request. */
+DIN_INFER_API din_infer_status din_infer_model_multiply_adds(const din_infer_model* model, int64_t* request,
+                                                             int64_t* done);
+
 /* ---- batches ----
  * Columns are named as in the model's schema, `<group>.<feature>`, and a model wants exactly those that it has. A batch
  * points to the caller's memory, which has to stay as it is while the batch is scored; what to point to can be set
