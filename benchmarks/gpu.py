@@ -326,7 +326,7 @@ def roofline(case: KernelCase, precision: str, device: torch.device) -> float | 
     return max(flops / rate / 1e12, numbers / bandwidth / 1e9)
 
 
-# Whole requests: arrays in main memory in, arrays out.
+# Whole requests: from raw ids in main memory to probabilities there, and with tensors on the device in and out.
 
 
 def requests(device: torch.device, tiny: bool) -> list[dict[str, Any]]:
@@ -349,6 +349,11 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
     on_gpu, on_cpu = din_infer.load(work.model, device="cuda"), din_infer.load(work.model)
     ours = "din_infer, cuda"
     yield Competitor(ours, lambda: np.concatenate([on_gpu.score(r) for r in work.requests]))
+    resident = [on_device(r, device) for r in work.requests]
+    tensors = "din_infer, cuda, tensors there"
+    yield Competitor(
+        tensors, lambda: torch.cat([torch.as_tensor(on_gpu.score(r)) for r in resident]).cpu().numpy(), ours
+    )
     yield Competitor("din_infer, cpu", lambda: np.concatenate([on_cpu.score(r) for r in work.requests]), ours)
     checkpoint = work.checkpoint
     if checkpoint is not None:
@@ -363,6 +368,14 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
         yield Competitor(
             "ONNX Runtime", lambda: np.concatenate([session.run(None, i)[0].ravel() for i in inputs]), ours
         )
+
+
+def on_device(columns: request.Columns, device: torch.device) -> dict[str, Any]:
+    """A request's lists of ids as tensors on the device; rehearsed in main memory, they are in main memory."""
+    return {
+        name: din_infer.Jagged(*(torch.tensor(part, device=device) for part in (lists.values, lists.offsets)))
+        for name, lists in columns.items()
+    }
 
 
 def as_text(report: dict[str, Any]) -> str:

@@ -61,6 +61,9 @@ class ModelFile:
     def rows(self, table: str, ids: Any) -> _Int64:
         """Table rows of an encoded column's first entry, int64 [n] or (UTF-8 bytes, offsets [n + 1])."""
 
+    def vocabulary(self, table: str) -> tuple[_Int64, _Int64]:
+        """The int64 ids of a table's vocabulary and the row of each, in no order; none for other tables."""
+
 class ActivationUnitRunner:
     def __init__(
         self,

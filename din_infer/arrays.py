@@ -1,21 +1,54 @@
-"""What users hand over as arrays, read into NumPy without copies where possible."""
+"""What users hand over as arrays: read into NumPy without copies where possible, or left on their device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from din_infer.errors import InputError
+from din_infer.extras import require
 
 Array = npt.NDArray[Any]
 Int64Array = npt.NDArray[np.int64]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 STRING_KINDS = "UOT"  # NumPy's fixed-width, object and StringDType arrays
+_HOST = {1, 3, 11}  # DLPack's kDLCPU, kDLCUDAHost, kDLROCMHost
 _NO_NUMBERS = {bool, np.bool_, type(np.ma.masked)}  # between numbers, NumPy takes them for some
+
+
+def off_host(source: Any) -> bool:
+    """Whether an array says that it lies on a device, where NumPy cannot read it."""
+    if isinstance(source, np.ndarray):
+        return False
+    if not hasattr(source, "__dlpack_device__"):
+        return hasattr(source, "__cuda_array_interface__")
+    try:
+        return int(source.__dlpack_device__()[0]) not in _HOST
+    except (BufferError, RuntimeError, TypeError, ValueError):  # PyTorch's of a tensor without memory
+        return False
+
+
+def tensors() -> ModuleType:
+    """din_infer.tensors, which reads what is off the host. Raises MissingExtraError where torch is not installed."""
+    require("torch", "cuda")
+    return require("din_infer.tensors", "cuda")
+
+
+def read_array(source: Any, where: str) -> Any:
+    """`to_array`; arrays on a device as a PyTorch tensor there."""
+    return tensors().adopt(source, where) if off_host(source) else to_array(source, where)
+
+
+def read_integers(source: Any, where: str) -> Any:
+    """`to_integers`; arrays on a device as an int64 tensor there."""
+    if off_host(source):
+        return tensors().to_integers(tensors().adopt(source, where), where)
+    return to_integers(source, where)
 
 
 def to_array(source: Any, where: str) -> Array:
@@ -49,7 +82,7 @@ def from_scalars(scalars: Sequence[Any], where: str) -> Array:
     types = set(map(type, scalars))
     try:
         array = np.asarray(scalars) if types.isdisjoint(_NO_NUMBERS) else np.empty((), object)
-    except (ValueError, OverflowError):  # lists of different lengths between the numbers
+    except (TypeError, ValueError, OverflowError):  # lists of different lengths between the numbers; tensors elsewhere
         array = np.empty((), object)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         culprit = next((s for s in scalars if not _is_number(s)), scalars[0])

@@ -10,28 +10,39 @@ from typing import Any
 import numpy as np
 
 from din_infer import _core, arrow
-from din_infer.arrays import STRING_KINDS, Array, Int64Array, contiguous, describe, to_array, to_integers
+from din_infer.arrays import (
+    STRING_KINDS,
+    Array,
+    Int64Array,
+    contiguous,
+    describe,
+    off_host,
+    read_array,
+    tensors,
+    to_integers,
+)
 from din_infer.errors import InputError
 from din_infer.jagged import Jagged, from_lists, unchecked
 from din_infer.schema import Column, Schema
 
 __all__ = ["Encoded", "Jagged", "check_names", "encode", "one_request"]
 
-# (values, *offsets from the outermost lists to the innermost); strings are (UTF-8 bytes, int64 offsets)
+# (values, *offsets from the outermost lists to the innermost); strings are (UTF-8 bytes, int64 offsets). What came on a
+# device is a tensor there, save offsets of candidates and histories: they say what is to be done.
 Encoded = tuple[Any, ...]
 
 _SHAPES = ("one value per request", "one list per request", "one list of lists per request")
 
 
 def encode(
-    schema: Schema, columns: Mapping[str, Any], catalogue: Mapping[str, Any] | None = None
+    schema: Schema, columns: Mapping[str, Any], catalogue: Mapping[str, Any] | None = None, device: Any = None
 ) -> tuple[dict[str, Encoded], int]:
     """Checks a batch and returns its columns for the core, with the number of requests.
 
     `columns` holds exactly the schema's columns. Each has one entry per request: a number or string for user and
     context columns, a list for candidates and histories, one level deeper where the feature has several values.
     With a catalogue the candidate columns are there instead, an entry per item, and come back as one list.
-    Raises InputError.
+    `device` is the torch.device of a model that reads tensors there. Raises InputError.
     """
     if not isinstance(columns, Mapping):
         hint = "" if columns is None else "; a table goes to score_table"
@@ -40,21 +51,24 @@ def encode(
     check_names((column.name for column in own), columns, "column")
     if not own:
         raise InputError("catalogue: expected a model that reads something beside candidates, got one that does not")
-    encoded = {column.name: _encoded(column, columns[column.name]) for column in own}
+    encoded = {column.name: _encoded(column, columns[column.name], device) for column in own}
     requests = _check_requests(own, encoded)
     if catalogue is not None:
-        encoded |= _catalogue(schema, catalogue)
+        encoded |= _catalogue(schema, catalogue, device)
     _check_shared_offsets(schema, encoded)
+    if device is not None:
+        _fetch_shared_offsets(schema, encoded)
     return encoded, requests
 
 
-def _catalogue(schema: Schema, catalogue: Mapping[str, Any]) -> dict[str, Encoded]:
+def _catalogue(schema: Schema, catalogue: Mapping[str, Any], device: Any) -> dict[str, Encoded]:
     """The candidate columns of a batch of one request that has every item."""
     if not isinstance(catalogue, Mapping):
         raise InputError(f"catalogue: expected a mapping of column names to columns, got {describe(catalogue)}")
     expected = [column for column in schema.columns() if column.group == "candidate"]
     check_names((column.name for column in expected), catalogue, "catalogue column")
-    return {column.name: _encoded(column, _batch_of_one(catalogue[column.name], column.name)) for column in expected}
+    items = {column: _batch_of_one(catalogue[column.name], column.name) for column in expected}
+    return {column.name: _encoded(column, value, device) for column, value in items.items()}
 
 
 def one_request(
@@ -88,8 +102,8 @@ def _batch_of_one(value: Any, where: str) -> Any:
         return [value]
     if arrow.is_arrow(value):
         value = arrow.to_column(value, where)
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        value = to_array(value, where)
+    if (isinstance(value, np.ndarray) or off_host(value)) and value.ndim == 1:
+        value = read_array(value, where)
     elif not isinstance(value, Jagged):
         return [value]
     return unchecked(value, np.array([0, len(value)]))
@@ -117,18 +131,19 @@ def _shaped(column: Column, source: Any) -> Array | Jagged:
     if arrow.is_arrow(source):
         value = arrow.to_column(source, column.name)
     elif not isinstance(source, Jagged):
-        is_array = hasattr(source, "__array__") or hasattr(source, "__dlpack__")
+        is_array = hasattr(source, "__array__") or hasattr(source, "__dlpack__") or off_host(source)
         of_lists = isinstance(source, np.ndarray) and source.dtype.kind == "O"
         flat = column.depth == 0 or (is_array and not of_lists)
         try:
-            value = to_array(source, column.name) if flat else from_lists(source, column.depth, column.name)
+            value = read_array(source, column.name) if flat else from_lists(source, column.depth, column.name)
         except InputError as error:
             raise InputError(f"{error}; {_shape_hint(column)}") from None
     depth = _depth(value)
     if column.depth == 2 and depth == 1 and len(value.values) == 0:  # lists that are all empty have no inner ones
         return Jagged(Jagged(value.values, np.zeros(1, np.int64)), value.offsets)
     if depth != column.depth:
-        shape = f"array of shape {value.shape}" if isinstance(value, np.ndarray) else f"{depth} levels of lists"
+        nested = isinstance(value, Jagged)
+        shape = f"{depth} levels of lists" if nested else f"array of shape {tuple(value.shape)}"
         raise InputError(f"{column.name}: expected {_SHAPES[column.depth]}, got {shape}; {_shape_hint(column)}")
     return value  # type: ignore[no-any-return]
 
@@ -174,23 +189,49 @@ def _check_shared_offsets(schema: Schema, encoded: Mapping[str, Encoded]) -> Non
             continue
         first = leaders.setdefault(column.group, column).name
         lists, other = encoded[first][1], encoded[column.name][1]
-        if lists.tobytes() != other.tobytes():  # NumPy's comparison of a few takes ten times as long
+        if not _same(lists, other):
+            lists, other = _on_host(lists), _on_host(other)
             request = int(np.flatnonzero(lists != other)[0]) - 1
             expected, got = (np.diff(offsets)[request] for offsets in (lists, other))
             raise InputError(f"{column.name}: expected {expected} values in request {request} as in {first}, got {got}")
 
 
-def _encoded(column: Column, source: Any) -> Encoded:
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.tobytes() == b.tobytes()  # NumPy's comparison of a few takes ten times as long
+    return bool(tensors().same_offsets(a, b))
+
+
+def _fetch_shared_offsets(schema: Schema, encoded: dict[str, Encoded]) -> None:
+    """Offsets of candidates and histories into main memory, once for each."""
+    fetched: dict[str, Int64Array] = {}
+    for column in schema.columns():
+        if column.group not in ("user", "context"):
+            values, offsets, *inner = encoded[column.name]
+            if column.group not in fetched:
+                fetched[column.group] = _on_host(offsets)
+            encoded[column.name] = (values, fetched[column.group], *inner)
+
+
+def _on_host(offsets: Any) -> Any:
+    return offsets if isinstance(offsets, np.ndarray) else tensors().to_host(offsets)
+
+
+def _encoded(column: Column, source: Any, device: Any) -> Encoded:
     """The column in the core's form. The core reads plain lists by itself, unless there is something to say of them."""
     plain = _core.flatten(source, column.depth, column.dtype) if type(source) is list else None
     if plain is not None:
         return plain
-    value = _shaped(column, source)
-    offsets: list[Int64Array] = []
+    value: Any = _shaped(column, source)
+    offsets: list[Any] = []
     while isinstance(value, Jagged):
         offsets.append(value.offsets)
         value = value.values
-    return (_ENCODERS[column.dtype](value, column.name), *offsets)
+    for part in (value, *offsets):
+        if not isinstance(part, np.ndarray):
+            tensors().check_device(part, device, column.name)
+    encoders = _ENCODERS if isinstance(value, np.ndarray) else tensors().ENCODERS
+    return (encoders[column.dtype](value, column.name), *offsets)
 
 
 def to_ids(values: Array, where: str) -> Int64Array:

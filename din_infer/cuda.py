@@ -1,7 +1,8 @@
 """A model on a CUDA device: tables and tower in PyTorch, activation units in Triton. Needs the extra `cuda`.
 
-Raw ids are looked up in main memory, by the look-up of the CPU path, and rows go to the device. `Model` checks and
-encodes what users send; `Core` computes.
+Raw ids in main memory are looked up there, by the look-up of the CPU path, and rows go to the device. Ids that are on
+the device are looked up on it and never leave it, nor do the scores: only offsets of candidates and histories do, after
+which work is planned. `Model` checks and encodes what users send; `Core` computes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from din_infer import _core, semantics
 from din_infer.batch import Encoded
@@ -24,8 +26,9 @@ from din_infer.kernels.activation import triton_op
 from din_infer.model import description
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
+from din_infer.training.activation_unit import ActivationUnit
 from din_infer.training.model import DIN
-from din_infer.training.requests import Requests, chunk_requests, requests_of
+from din_infer.training.requests import CPU, Requests, chunk_requests, requests_of
 
 NUMBERS_AT_A_TIME = 2**26  # of keys and the tower's inputs: 256 MiB; a request with more has a turn of its own
 
@@ -54,6 +57,9 @@ class Core:
         self._schema, declared, _ = description(file.metadata)
         parameters = restored_parameters(file.parameters())  # on the device tables are float32, whatever the file's
         self._model = ServedDIN(self._schema, declared, parameters, self._device)
+        self._lookup = Lookup(file, self._schema, self._device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # what is made on this stream may be read on others
         looked_up = [column for column in self._schema.columns() if column.spec.table is not None]
         self._unknown = {column.name: 0 for column in looked_up}
         self._with_default = [c.name for c in looked_up if self._schema.tables[str(c.spec.table)].ids != "hash"]
@@ -75,7 +81,7 @@ class Core:
     @property
     def memory_bytes(self) -> int:
         tensors = (*self._model.parameters(), *self._model.buffers())
-        return sum(t.nbytes for t in tensors) + self._file.vocabulary_bytes
+        return sum(t.nbytes for t in tensors) + self._lookup.bytes + self._file.vocabulary_bytes
 
     @property
     def unknown_ids(self) -> dict[str, int]:
@@ -94,22 +100,44 @@ class Core:
         threads: int,
         auto_fold: bool,
         auto_plan: bool,
-    ) -> npt.NDArray[np.float32]:
-        """As `_core.Model.score`; `threads` and the two choices are the CPU's and change nothing here."""
-        prepared = requests_of(self._schema, columns, requests, self._file.rows)
+    ) -> npt.NDArray[np.float32] | Tensor:
+        """As `_core.Model.score`; `threads` and the two choices are the CPU's and change nothing here.
+
+        A tensor on the device where some of the columns are on it.
+        """
+        prepared, on_device = self._prepared(columns, requests)
         if requests == 0:
-            return np.zeros(0, np.float32)
+            return _result([], self._device, on_device)
         self._count_unknown(prepared)
         with self._launching, torch.inference_mode():
             runs = self._runs(prepared, int(prepared.offsets["candidate"][-1]) if catalogue else None)
             scores = [torch.sigmoid(self._model(run.to(self._device))) for run in runs]
-        return torch.cat(scores).cpu().numpy()
+        return _result(scores, self._device, on_device)
 
     def explain_plan(self, *_: Any) -> NoReturn:
         raise InputError("explain_plan: expected a model loaded with device='cpu', which has plans, got device='cuda'")
 
-    def explain(self, *_: Any) -> NoReturn:
-        raise InputError("explain: expected a model loaded with device='cpu', got device='cuda'")
+    def explain(self, columns: Mapping[str, Encoded], requests: int, history: str) -> npt.NDArray[np.float32] | Tensor:
+        """As `_core.Model.explain`, request by request."""
+        prepared, on_device = self._prepared(columns, requests)
+        spec = self._schema.histories[history]
+        given = np.diff(columns[f"{history}.{next(iter(spec.features))}"][1]).tolist()
+        weights = []
+        with self._launching, torch.inference_mode():
+            for r in range(requests):
+                kept = self._model.weights(history, prepared.select(torch.tensor([r])).to(self._device))
+                left_out = given[r] - kept.shape[1]
+                weights.append(pad(kept, (left_out, 0) if spec.keeps_tail else (0, left_out)).flatten())
+        return _result(weights, self._device, on_device)
+
+    def _prepared(self, columns: Mapping[str, Encoded], requests: int) -> tuple[Requests, bool]:
+        """The requests, on the device where some of their columns are; and whether some are."""
+        on_device = any(isinstance(part, Tensor) for column in columns.values() for part in column)
+        place = self._device if on_device else CPU
+        return requests_of(self._schema, columns, requests, self._rows, place), on_device
+
+    def _rows(self, table: str, ids: Any) -> Any:
+        return self._lookup.rows(table, ids) if isinstance(ids, Tensor) else self._file.rows(table, ids)
 
     def _runs(self, requests: Requests, items: int | None) -> Iterator[Requests]:
         """Runs of requests that fit in memory; with `items`, all candidates of the batch are every request's."""
@@ -119,14 +147,41 @@ class Core:
             sizes = sizes + requests.lengths(name) * self._schema.key_width(name)
         own = requests if items is None else _without_candidates(requests)
         for chosen in chunk_requests(torch.arange(requests.count), sizes, NUMBERS_AT_A_TIME):
-            run = own.select(chosen)
+            run = own if len(chosen) == own.count else own.select(chosen)
             yield run if items is None else _with_candidates(run, requests, items)
 
     def _count_unknown(self, requests: Requests) -> None:
-        found = {name: int((requests.columns[name].values == 0).sum()) for name in self._with_default}
+        if not self._with_default:
+            return
+        counts = torch.stack([(requests.columns[name].values == 0).sum() for name in self._with_default]).tolist()
         with self._counting:
-            for name, count in found.items():
+            for name, count in zip(self._with_default, counts, strict=True):
                 self._unknown[name] += count
+
+
+class Lookup:
+    """Table rows of int64 ids that are on the device: those that `_core.ModelFile.rows` gives in main memory."""
+
+    def __init__(self, file: _core.ModelFile, schema: Schema, device: torch.device) -> None:
+        self._tables = schema.tables
+        self._vocabularies = {name: _sorted(*file.vocabulary(name), device) for name in schema.tables}
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for pair in self._vocabularies.values() for tensor in pair)
+
+    def rows(self, table: str, ids: Tensor) -> Tensor:
+        """int64 [n] of int64 [n]; row 0 for ids that are unknown, where the table has a default row."""
+        spec = self._tables[table]
+        if spec.size is None:
+            known, rows = self._vocabularies[table]
+            if len(known) == 0:
+                return torch.zeros_like(ids)
+            at = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+            return torch.where(known[at] == ids, rows[at], 0)
+        if spec.ids == "hash":
+            return torch.remainder(ids, spec.size)  # floor semantics, as everywhere
+        return torch.where((ids >= 0) & (ids < spec.size), ids + 1, 0)
 
 
 class ServedDIN(DIN):
@@ -144,6 +199,9 @@ class ServedDIN(DIN):
         self._params = [
             _unit_params(declared.units[h], f"unit.{h}", parameters) for h in schema.histories if declared.units
         ]
+        for params in self._params:  # packed now: later, two streams could meet
+            nothing = torch.empty((0, params.dim), device=device)
+            activation_unit(nothing, [0], nothing, [0], params, backend="triton")
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
         key_offsets = requests.offsets[list(self.schema.histories)[i]]
@@ -151,6 +209,33 @@ class ServedDIN(DIN):
             keys, key_offsets, queries, requests.offsets["candidate"], self._params[i], backend="triton"
         )
         return found
+
+    def weights(self, history: str, request: Requests) -> Tensor:
+        """What each behaviour of one request is multiplied by for each of its candidates: [N, T]."""
+        candidate = self.embedding(request, "candidate")
+        queries = self._query(history, candidate)
+        keys = torch.cat(list(self.embedding(request, history).values()), dim=1)  # [T, D]
+        shape = (len(queries), len(keys))
+        if not self.units or 0 in shape:
+            share = 1 / max(len(keys), 1) if self.semantics.pooling == "mean" else 1.0
+            return keys.new_full(shape, share)
+        unit = self.units[list(self.schema.histories).index(history)]
+        assert isinstance(unit, ActivationUnit)
+        width, dim = len(unit.layers.first.weight), keys.shape[1]
+        some = torch.split(queries, max(1, NUMBERS_AT_A_TIME // (len(keys) * max(width, dim) + width * dim)))
+        valid = torch.ones((len(some[0]), len(keys)), dtype=torch.bool, device=keys.device)
+        return torch.cat([unit.weights(keys.expand(len(q), -1, -1), valid[: len(q)], q) for q in some])
+
+
+def _result(parts: list[Tensor], device: torch.device, on_device: bool) -> npt.NDArray[np.float32] | Tensor:
+    """All parts, one after another, outside of inference mode: a tensor of which users may do what they like."""
+    result = torch.cat(parts) if parts else torch.empty(0, device=device)
+    return result if on_device else result.cpu().numpy()
+
+
+def _sorted(ids: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    known, order = torch.tensor(ids, device=device).sort()
+    return known, torch.tensor(rows, device=device)[order]
 
 
 def _unit_params(spec: semantics.ActivationUnit, prefix: str, parameters: Arrays) -> ActivationUnitParams:
@@ -178,7 +263,7 @@ def _without_candidates(requests: Requests) -> Requests:
 
 
 def _with_candidates(run: Requests, catalogue: Requests, items: int) -> Requests:
-    every = torch.arange(items).repeat(run.count)
+    every = torch.arange(items, device=catalogue.device).repeat(run.count)
     columns = {n: v.take(every) for n, v in catalogue.columns.items() if n.startswith("candidate.")}
     offsets = {**run.offsets, "candidate": torch.arange(run.count + 1) * items}
     return Requests(run.count, offsets, {**run.columns, **columns})

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 
-from din_infer.arrays import Array, Int64Array, describe, from_scalars, join_integers, to_array, to_integers
+from din_infer.arrays import (
+    Array,
+    Int64Array,
+    describe,
+    from_scalars,
+    join_integers,
+    off_host,
+    read_array,
+    read_integers,
+    tensors,
+    to_array,
+    to_integers,
+)
 from din_infer.errors import InputError
 
 
@@ -21,20 +33,28 @@ class Jagged:
     - `offsets`: int64 [n + 1], from 0 to len(values), never going down.
 
     Anything that reads as an array is taken: NumPy, `__array__`, DLPack, flat lists; arrays are shared, not copied,
-    where their dtype allows. Raises InputError for offsets or values that do not fit.
+    where their dtype allows. What is on a CUDA device stays there, as a PyTorch tensor, for models that are there too;
+    values may be on a device whose offsets are not. Raises InputError for offsets or values that do not fit,
+    MissingExtraError for arrays on a device where torch is not installed.
     """
 
     values: Array | Jagged
     offsets: Int64Array
 
     def __post_init__(self) -> None:
-        values = self.values if isinstance(self.values, Jagged) else to_array(self.values, "values")
-        if isinstance(values, np.ndarray) and values.ndim != 1:
+        values = self.values if isinstance(self.values, Jagged) else read_array(self.values, "values")
+        if not isinstance(values, Jagged) and values.ndim != 1:
+            shape = tuple(values.shape)
             raise InputError(
-                f"values: expected one dimension, got shape {values.shape}; for padded arrays use Jagged.from_padded"
+                f"values: expected one dimension, got shape {shape}; for padded arrays use Jagged.from_padded"
             )
+        offsets = self.offsets
+        if off_host(offsets):
+            offsets = tensors().check_offsets(tensors().adopt(offsets, "offsets"), len(values), "offsets")
+        else:
+            offsets = check_offsets(offsets, len(values), "offsets")
         object.__setattr__(self, "values", values)
-        object.__setattr__(self, "offsets", check_offsets(self.offsets, len(values), "offsets"))
+        object.__setattr__(self, "offsets", offsets)
 
     @classmethod
     def from_lists(cls, lists: Sequence[Any], depth: int | None = None) -> Jagged:
@@ -47,9 +67,9 @@ class Jagged:
     @classmethod
     def from_lengths(cls, values: Any, lengths: Any) -> Jagged:
         """From the values of all lists, one after another, and the length of each list [n]."""
-        lengths = to_integers(lengths, "lengths")
-        if lengths.size and lengths.min() < 0:
-            raise InputError(f"lengths: expected at least 0, got {lengths.min()}")
+        lengths = read_integers(lengths, "lengths")
+        if len(lengths) and lengths.min() < 0:
+            raise InputError(f"lengths: expected at least 0, got {int(lengths.min())}")
         return cls(values, _offsets(lengths))
 
     @classmethod
@@ -58,24 +78,25 @@ class Jagged:
 
         A nested one comes from [n, T, G] with `lengths` [n] and `inner_lengths` [n, T]; padded entries are not read.
         """
-        matrix = to_array(matrix, "matrix")
+        matrix = read_array(matrix, "matrix")
         expected = 2 if inner_lengths is None else 3
         if matrix.ndim != expected:
-            raise InputError(f"matrix: expected {expected} dimensions, got shape {matrix.shape}")
-        valid = _prefixes(to_integers(lengths, "lengths"), matrix.shape[0], matrix.shape[1], "lengths")
+            raise InputError(f"matrix: expected {expected} dimensions, got shape {tuple(matrix.shape)}")
+        lengths = read_integers(_beside(matrix, lengths, "lengths"), "lengths")
+        valid = _prefixes(lengths, matrix.shape[0], matrix.shape[1], "lengths")
         if inner_lengths is None:
             return cls.from_lengths(matrix[valid], lengths)
-        inner = to_array(inner_lengths, "inner_lengths")
-        if inner.shape != matrix.shape[:2]:
-            raise InputError(f"inner_lengths: expected shape {matrix.shape[:2]}, got {inner.shape}")
-        rows, inner = matrix[valid], to_integers(inner[valid], "inner_lengths")
+        inner = _beside(matrix, inner_lengths, "inner_lengths")
+        if tuple(inner.shape) != tuple(matrix.shape[:2]):
+            raise InputError(f"inner_lengths: expected shape {tuple(matrix.shape[:2])}, got {tuple(inner.shape)}")
+        rows, inner = matrix[valid], read_integers(inner[valid], "inner_lengths")
         nested = cls.from_lengths(rows[_prefixes(inner, len(rows), matrix.shape[2], "inner_lengths")], inner)
         return cls.from_lengths(nested, lengths)
 
     @property
     def lengths(self) -> Int64Array:
-        """Length of each list, int64 [n]."""
-        return np.diff(self.offsets)
+        """Length of each list, int64 [n], where the offsets are."""
+        return self.offsets[1:] - self.offsets[:-1]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -99,7 +120,7 @@ class Jagged:
     def to_lists(self) -> list[Any]:
         """Nested Python lists; `from_lists` reads them back."""
         rows = self.values.to_lists() if isinstance(self.values, Jagged) else self.values.tolist()
-        return [rows[first:last] for first, last in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+        return [rows[first:last] for first, last in pairwise(self.offsets.tolist())]
 
     def __repr__(self) -> str:
         rows = ", ".join(str(row.to_lists() if isinstance(row, Jagged) else row.tolist()) for row in self[:3])
@@ -120,8 +141,10 @@ def from_lists(lists: Any, depth: int | None, where: str) -> Jagged:
     offsets = np.fromiter(accumulate(map(len, lists), initial=0), np.int64, len(lists) + 1)
     if nested:
         return unchecked(from_lists(list(chain.from_iterable(lists)), 1, where), offsets)
-    arrays = [row for row in others if hasattr(row, "__array__") or hasattr(row, "__dlpack__")]
+    arrays = [row for row in others if hasattr(row, "__array__") or hasattr(row, "__dlpack__") or off_host(row)]
     if len(arrays) == len(lists) and arrays:
+        if any(map(off_host, arrays)):
+            return unchecked(_concatenate_on_device(arrays, where), offsets)
         return unchecked(_concatenate([to_array(row, where) for row in arrays], where), offsets)
     return unchecked(from_scalars(list(chain.from_iterable(lists)), where), offsets)
 
@@ -150,8 +173,10 @@ def check_offsets(source: Any, total: int, where: str) -> Int64Array:
     return offsets
 
 
-def _offsets(lengths: Int64Array) -> Int64Array:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+def _offsets(lengths: Any) -> Any:
+    if isinstance(lengths, np.ndarray):
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return tensors().offsets_of(lengths)
 
 
 def _is_nested(lists: Any) -> bool:
@@ -176,10 +201,21 @@ def _concatenate(arrays: list[Array], where: str) -> Array:
     return np.concatenate(filled)
 
 
-def _prefixes(lengths: Int64Array, rows: int, width: int, where: str) -> Array:
+def _concatenate_on_device(arrays: list[Any], where: str) -> Any:
+    if not all(map(off_host, arrays)):
+        raise InputError(f"{where}: expected lists on one device or all in main memory, got some of each")
+    return tensors().concatenate(arrays, where)
+
+
+def _beside(matrix: Any, source: Any, where: str) -> Any:
+    """An array of numbers where the matrix is that they cut."""
+    return to_array(source, where) if isinstance(matrix, np.ndarray) else tensors().beside(matrix, source, where)
+
+
+def _prefixes(lengths: Any, rows: int, width: int, where: str) -> Any:
     if lengths.shape != (rows,):
         raise InputError(f"{where}: expected {rows}, one per row, got {len(lengths)}")
-    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= width:
-        raise InputError(f"{where}: expected 0 to {width}, got {lengths.min()} to {lengths.max()}")
-    mask: Array = np.arange(width) < lengths[:, None]
-    return mask
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= width:
+        raise InputError(f"{where}: expected 0 to {width}, got {int(lengths.min())} to {int(lengths.max())}")
+    places = np.arange(width) if isinstance(lengths, np.ndarray) else tensors().beside(lengths, np.arange(width), where)
+    return places < lengths[:, None]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from din_infer import _core, tables
-from din_infer.arrays import Int64Array, describe
+from din_infer.arrays import Int64Array, describe, tensors
 from din_infer.batch import encode, one_request
 from din_infer.errors import InputError, ModelFileError, SchemaError
 from din_infer.extras import require
@@ -47,11 +47,11 @@ class Core(Protocol):
         threads: int,
         auto_fold: bool,
         auto_plan: bool,
-    ) -> npt.NDArray[np.float32]: ...
+    ) -> Any: ...
     def explain_plan(
         self, columns: dict[str, tuple[Any, ...]], requests: int, catalogue: bool, threads: int, auto_fold: bool
     ) -> dict[str, int]: ...
-    def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> npt.NDArray[np.float32]: ...
+    def explain(self, columns: dict[str, tuple[Any, ...]], requests: int, history: str) -> Any: ...
 
 
 class PlanReport(NamedTuple):
@@ -95,7 +95,7 @@ def load(
     - `source`: a path, or the file's bytes; `folder`: where the external data of bytes lies;
     - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
     - `device`: `cpu`, or `cuda`: PyTorch's current CUDA device, with the activation unit in Triton (extra `cuda`).
-      Scores are within 1e-5 of the CPU's; the promises of equal bits, plans and `explain` are the CPU's alone;
+      Scores are within 1e-5 of the CPU's; the promise of equal bits and plans are the CPU's alone;
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
       same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
       behaviours, and promises scores within 1e-6 of those.
@@ -111,10 +111,10 @@ def load(
     if fold not in FOLDS:
         raise InputError(f"fold: expected {' | '.join(FOLDS)}, got {fold!r}")
     threads = resolve_threads(threads)
-    engine, backend = _engine(device)
+    engine, backend, place = _engine(device)
     if isinstance(source, bytes | bytearray | memoryview):
         core = engine.from_bytes(bytes(source), "" if folder is None else os.fspath(folder))
-        return Model(core, threads, fold, backend)
+        return Model(core, threads, fold, backend, place)
     if folder is not None:
         raise InputError(f"folder: expected None with a path, which says where external data lies, got {folder!r}")
     if not isinstance(source, str | os.PathLike):
@@ -124,19 +124,19 @@ def load(
         raise ModelFileError(f"{path}: expected a model file, got {'a folder' if path.is_dir() else 'nothing there'}")
     core = engine.from_file(os.fspath(path))
     try:
-        return Model(core, threads, fold, backend)
+        return Model(core, threads, fold, backend, place)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def _engine(device: str) -> tuple[Any, str]:
-    """The type of Core for a device, and what `Model.backend` says of it."""
+def _engine(device: str) -> tuple[Any, str, Any]:
+    """The type of Core for a device, what `Model.backend` says of it, and the torch.device that is not the CPU."""
     if device == "cpu":
-        return _core.Model, f"native:{_core.target()}"
+        return _core.Model, f"native:{_core.target()}", None
     require("torch", "cuda")
     require("triton", "cuda")
     cuda = require("din_infer.cuda", "cuda")
-    return cuda.Core, cuda.backend()
+    return cuda.Core, cuda.backend(), cuda.device()
 
 
 def description(metadata: Mapping[str, str]) -> tuple[Schema, Semantics, dict[str, Any]]:
@@ -153,9 +153,10 @@ def description(metadata: Mapping[str, str]) -> tuple[Schema, Semantics, dict[st
 class Model:
     """A loaded model; `load` makes one. It never changes, and any number of threads may score with it at once."""
 
-    def __init__(self, core: Core, threads: int, fold: str, backend: str) -> None:
+    def __init__(self, core: Core, threads: int, fold: str, backend: str, device: Any = None) -> None:
         self._core = core
         self._backend = backend
+        self._device = device
         self._threads = threads
         self._auto_fold = fold == "auto"
         self._schema, self._semantics, self._training = description(core.metadata)
@@ -187,6 +188,11 @@ class Model:
         Dense values are finite float32 numbers; those of which a layer overflows float32, as 3e38 may, make their own
         request's or candidate's probability NaN, as in ONNX Runtime.
 
+        A model on a GPU takes columns from main memory, and those that are there already: PyTorch tensors and what
+        has DLPack or `__cuda_array_interface__`, in a Jagged or one value per request; strings come from main memory.
+        Where some columns are on the GPU the probabilities are a tensor there, and beside a few numbers for the checks
+        only the offsets of candidates and histories go to main memory.
+
         Raises InputError for columns that do not fit the schema.
         """
         if plan not in PLANS:
@@ -195,7 +201,7 @@ class Model:
 
     def explain_plan(self, columns: Mapping[str, Any], *, catalogue: Mapping[str, Any] | None = None) -> PlanReport:
         """What `plan="auto"` weighs up before it scores a batch, given as for `score`. Scores nothing."""
-        encoded, requests = encode(self._schema, columns, catalogue)
+        encoded, requests = encode(self._schema, columns, catalogue, self._device)
         report = self._core.explain_plan(encoded, requests, catalogue is not None, self._threads, self._auto_fold)
         work = {plan: report.pop(plan) for plan in ("request", "candidate", "auto")}
         return PlanReport(**report, multiply_adds=work)
@@ -230,7 +236,11 @@ class Model:
         """The `k` best candidates of each request, or all where it has fewer; arguments as for `score`."""
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
             raise InputError(f"k: expected an integer of at least 1, got {k!r}")
-        return Ranking(*top_k(Jagged(*self._score(columns, catalogue)), int(k)))
+        scores, offsets = self._score(columns, catalogue)
+        if isinstance(scores, np.ndarray):
+            return Ranking(*top_k(Jagged(scores, offsets), int(k)))
+        places, best, kept = tensors().top_k(scores, offsets, int(k))
+        return Ranking(Jagged.from_lengths(places, kept), Jagged.from_lengths(best, kept))
 
     def explain(self, columns: Mapping[str, Any]) -> dict[str, Jagged]:
         """How much each behaviour counts for each candidate: by history, lists of lists of float32 weights.
@@ -239,9 +249,10 @@ class Model:
         `model.explain(columns)["history"][r][n][t]`: that with which the behaviour's embedding is added to the user
         interest of that candidate (DIN, section 4.3), after scale and, where declared, softmax. Behaviours are in the
         order given, and 0 weighs those that `max_length` leaves out. Without activation units all others weigh 1
-        (`sum`) or 1/T (`mean`). Takes one thread. Raises InputError as `score` does.
+        (`sum`) or 1/T (`mean`). Takes one thread; on a GPU the weights are tensors where scores would be. Raises
+        InputError as `score` does.
         """
-        encoded, requests = encode(self._schema, columns)
+        encoded, requests = encode(self._schema, columns, None, self._device)
         candidates = np.diff(encoded[f"candidate.{next(iter(self._schema.candidate))}"][1])
         weights = {}
         for name, history in self._schema.histories.items():
@@ -254,7 +265,7 @@ class Model:
         self, columns: Mapping[str, Any], catalogue: Mapping[str, Any] | None = None, plan: str = "auto"
     ) -> tuple[npt.NDArray[np.float32], Int64Array]:
         """Probabilities, and the offsets of each request's."""
-        encoded, requests = encode(self._schema, columns, catalogue)
+        encoded, requests = encode(self._schema, columns, catalogue, self._device)
         _, offsets, *_ = encoded[f"candidate.{next(iter(self._schema.candidate))}"]
         if shared := catalogue is not None:
             offsets = np.arange(requests + 1) * offsets[1]

@@ -59,6 +59,11 @@ class History:
     max_length: int | None = None
     keep: Literal["latest", "oldest"] = "latest"
 
+    @property
+    def keeps_tail(self) -> bool:
+        """Whether the behaviours that are kept are the last of the list."""
+        return (self.keep == "latest") == (self.order == "oldest_first")
+
 
 @dataclass(frozen=True)
 class Request:

@@ -26,6 +26,14 @@ class IdMap {
   template <typename IdOf>
   void Rows(const IdOf& id, int64_t count, int64_t* rows) const;
 
+  // visit(slot) for each id, in no order.
+  template <typename Visit>
+  void ForEach(const Visit& visit) const {
+    for (const Slot& slot : slots_) {
+      if (!slot.Free()) visit(slot);
+    }
+  }
+
   size_t bytes() const { return slots_.size() * sizeof(Slot); }
 
  private:
@@ -72,6 +80,9 @@ class RowMap {
   // offsets[i + 1]).
   void Rows(const int64_t* ids, int64_t count, int64_t* rows) const;
   void Rows(const char* characters, const int64_t* offsets, int64_t count, int64_t* rows) const;
+
+  // The int64 ids of a vocabulary; another table has none.
+  const IdMap<Int64Slot>& int64s() const { return int64s_; }
 
   bool has_default() const { return ids_ != Ids::kHash; }  // whether row 0 stands for ids that are unknown
   size_t bytes() const { return int64s_.bytes() + strings_.bytes(); }

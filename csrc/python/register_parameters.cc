@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/model.hpp"
@@ -34,10 +35,7 @@ class OpenModelFile {
 
   // Rows of the ids of an encoded column: int64 [n], or the (characters, offsets) of strings.
   Int64s Rows(const std::string& table, const py::object& ids) const {
-    const auto& tables = file_.schema.tables;
-    const auto found = std::find_if(tables.begin(), tables.end(), [&](const Table& t) { return t.name == table; });
-    if (found == tables.end()) throw py::key_error(table);
-    const RowMap& map = rows_[static_cast<size_t>(found - tables.begin())];
+    const RowMap& map = MapOf(table);
     if (!py::isinstance<py::tuple>(ids)) {
       const auto values = ids.cast<Int64s>();
       return Found(values.size(), [&, data = values.data()](int64_t* rows) { map.Rows(data, values.size(), rows); });
@@ -50,6 +48,19 @@ class OpenModelFile {
     return Found(count, [&, ends = offsets.data()](int64_t* rows) { map.Rows(text, ends, count, rows); });
   }
 
+  // The int64 ids of a vocabulary and the row of each, in no order.
+  std::pair<Int64s, Int64s> Vocabulary(const std::string& table) const {
+    std::vector<int64_t> ids, rows;
+    MapOf(table).int64s().ForEach([&](const Int64Slot& slot) {
+      ids.push_back(slot.id);
+      rows.push_back(slot.row);
+    });
+    const auto array = [](const std::vector<int64_t>& v) {
+      return Int64s(static_cast<py::ssize_t>(v.size()), v.data());
+    };
+    return {array(ids), array(rows)};
+  }
+
   size_t VocabularyBytes() const {
     size_t bytes = 0;
     for (const RowMap& map : rows_) bytes += map.bytes();
@@ -57,6 +68,13 @@ class OpenModelFile {
   }
 
  private:
+  const RowMap& MapOf(const std::string& table) const {
+    const auto& tables = file_.schema.tables;
+    const auto found = std::find_if(tables.begin(), tables.end(), [&](const Table& t) { return t.name == table; });
+    if (found == tables.end()) throw py::key_error(table);
+    return rows_[static_cast<size_t>(found - tables.begin())];
+  }
+
   template <typename Find>
   static Int64s Found(py::ssize_t count, const Find& find) {
     Int64s rows(count);
@@ -100,7 +118,8 @@ void RegisterParameters(py::module_& module) {
       .def_property_readonly("metadata", [](const OpenModelFile& open) { return open.file().metadata; })
       .def_property_readonly("vocabulary_bytes", &OpenModelFile::VocabularyBytes)
       .def("parameters", [](const py::object& self) { return Parameters(self); })
-      .def("rows", &OpenModelFile::Rows, py::arg("table"), py::arg("ids"));
+      .def("rows", &OpenModelFile::Rows, py::arg("table"), py::arg("ids"))
+      .def("vocabulary", &OpenModelFile::Vocabulary, py::arg("table"));
 }
 
 }  // namespace din_infer

@@ -27,11 +27,14 @@ class ActivationUnit(nn.Module):
 
     def forward(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
         """keys [N, T, D], valid bool [N, T], queries [N, D] -> user interest [N, D], zeros where no key is valid."""
+        return torch.bmm(self.weights(keys, valid, queries).unsqueeze(1), keys).squeeze(1)
+
+    def weights(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
+        """What each key is multiplied by for each query: [N, T], zeros where not valid."""
         a, b = self.fold(queries)
         pairs = (torch.bmm(keys, a) + b.unsqueeze(1))[valid]  # [P, H_1]
         weights = keys.new_zeros(valid.shape).masked_scatter(valid, self.layers.after_first(pairs))
-        weights = normalized(weights * _scale(self.spec), valid, self.spec.normalize)
-        return torch.bmm(weights.unsqueeze(1), keys).squeeze(1)
+        return normalized(weights * _scale(self.spec), valid, self.spec.normalize)
 
     def fold(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """A(q) [N, D, H_1] and b(q) [N, H_1] of the first layer, for queries [N, D]."""

@@ -49,7 +49,8 @@ class DIN(nn.Module):
 
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
-        owner = torch.repeat_interleave(requests.lengths("candidate")).to(self.device)  # [N]
+        candidates = int(requests.offsets["candidate"][-1])
+        owner = torch.repeat_interleave(requests.lengths("candidate").to(self.device), output_size=candidates)  # [N]
         candidate = self.embedding(requests, "candidate")
         parts = [e[owner] for e in self.embedding(requests, "user").values()]
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
@@ -64,7 +65,7 @@ class DIN(nn.Module):
         keys = torch.cat(list(self.embedding(requests, name).values()), dim=1)  # [K, D]
         if not self.units:
             return _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)[owner]
-        return self._attend(i, keys, self._query(name, candidate, owner), requests, owner)
+        return self._attend(i, keys, self._query(name, candidate), requests, owner)
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
         """The i-th activation unit over keys [K, D] of all requests, for queries [N, D]: [N, D]."""
@@ -78,10 +79,10 @@ class DIN(nn.Module):
         interest: Tensor = unit(padded[owner], valid[owner], queries)
         return interest
 
-    def _query(self, history: str, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
+    def _query(self, history: str, candidate: Mapping[str, Tensor]) -> Tensor:
         """q [N, D]: the candidate's embeddings of the history's features, zeros for those it does not list."""
-        features = self.schema.histories[history].features
-        missing = {f: self.tower.first.weight.new_zeros(len(owner), self.schema.width(s)) for f, s in features.items()}
+        features, given = self.schema.histories[history].features, next(iter(candidate.values()))
+        missing = {f: given.new_zeros(len(given), self.schema.width(s)) for f, s in features.items()}
         return torch.cat([candidate.get(f, missing[f]) for f in features], dim=1)
 
     def named_values(self) -> Iterator[tuple[str, Tensor]]:
@@ -108,6 +109,6 @@ def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pooled(keys: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Keys [K, D] summed or averaged over each of B requests: [B, D], zeros for an empty history."""
-    owner = torch.repeat_interleave(lengths)
+    owner = torch.repeat_interleave(lengths, output_size=len(keys))
     sums = keys.new_zeros(len(lengths), keys.shape[1]).index_add(0, owner, keys)
     return sums / lengths.clamp(min=1).unsqueeze(1) if pooling == "mean" else sums

@@ -35,7 +35,8 @@ def test_it_measures_after_it_has_compared(tmp_path: Path) -> None:
     assert {row["case"].partition(",")[0] for row in report["accuracy"]} == {"unit", "gradients", "scores"}
     timed = {row["name"] for row in report["kernel"]}
     assert {"din_infer, tf32x3", "din_infer, float16", "PyTorch eager, folded", "torch.compile, folded"} <= timed
-    assert {"din_infer, cuda", "din_infer, cpu", "PyTorch eager"} <= {row["name"] for row in report["requests"]}
+    timed = {row["name"] for row in report["requests"]}
+    assert {"din_infer, cuda", "din_infer, cuda, tensors there", "din_infer, cpu", "PyTorch eager"} <= timed
     assert "din_infer, cuda" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 

@@ -61,6 +61,12 @@ def test_every_semantic(semantic):
     np.testing.assert_allclose(scores, on_cpu.score(columns), rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(scores, case.probabilities(columns), rtol=0, atol=TOLERANCE)
     assert on_gpu.unknown_ids == on_cpu.unknown_ids
+    weights, expected = on_gpu.explain(columns), on_cpu.explain(columns)
+    assert list(weights) == list(expected)
+    for name, lists in expected.items():
+        np.testing.assert_allclose(weights[name].values.values, lists.values.values, rtol=2e-6, atol=TOLERANCE)
+        assert np.array_equal(weights[name].values.offsets, lists.values.offsets)
+    assert on_gpu.unknown_ids == on_cpu.unknown_ids  # explaining is not scoring
 
 
 def test_units_are_found_by_their_histories_names():
@@ -83,8 +89,6 @@ def test_everything_that_a_model_offers(models, random_columns):
         np.testing.assert_allclose(mine.values, other.values, rtol=0, atol=TOLERANCE)
     assert (on_gpu.schema, on_gpu.semantics, on_gpu.training) == (on_cpu.schema, on_cpu.semantics, on_cpu.training)
     assert on_gpu.memory_bytes > 4 * 30 * 6
-    with pytest.raises(InputError, match="explain: expected a model loaded with device='cpu', got device='cuda'"):
-        on_gpu.explain(columns)
     with pytest.raises(InputError, match="explain_plan: expected a model loaded with device='cpu'"):
         on_gpu.explain_plan(columns)
 
@@ -125,6 +129,17 @@ def test_a_catalogue(models, random_columns, requests, monkeypatch):
     assert counted[0] == counted[1]
     monkeypatch.setattr(cuda, "NUMBERS_AT_A_TIME", 1)
     np.testing.assert_allclose(models[0].score(columns, catalogue=catalogue), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_what_is_explained_takes_turns(models, random_columns, monkeypatch):
+    """Candidates by the few; a request without behaviours, one without candidates, no requests."""
+    columns = random_columns(6)
+    expected = models[1].explain(columns)["history"]
+    monkeypatch.setattr(cuda, "NUMBERS_AT_A_TIME", 1)
+    weights = models[0].explain(columns)["history"]
+    np.testing.assert_allclose(weights.values.values, expected.values.values, rtol=0, atol=TOLERANCE)
+    assert np.array_equal(weights.offsets, expected.offsets)
+    assert models[0].explain(random_columns(0))["history"].to_lists() == []
 
 
 def test_nothing_to_score(models, random_columns):
