@@ -13,7 +13,6 @@ class Model:
     def from_file(path: str) -> Model: ...
     @staticmethod
     def from_bytes(data: bytes, folder: str) -> Model: ...
-    def unit_runner(self, history: str, auto_fold: bool) -> ActivationUnitRunner: ...
     @property
     def metadata(self) -> dict[str, str]: ...
     @property
@@ -74,6 +73,10 @@ class ActivationUnitRunner:
         scale: float | None,
     ) -> None:
         """`layers`: weights, biases and activation parameters, which the last layer does not have."""
+
+    @staticmethod
+    def of_model(path: str, history: str, auto_fold: bool) -> ActivationUnitRunner:
+        """The unit of one of a model file's histories, with a cache of folds."""
 
     def run(
         self,

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
@@ -28,7 +29,7 @@ FloatView View(const Floats& array) { return {array.data(), array.size()}; }
 // A unit and a runner for each thread that runs it now.
 class SharedUnit {
  public:
-  explicit SharedUnit(const ActivationUnitParams& params) : unit_(params) {}
+  explicit SharedUnit(ActivationUnitRunner unit) : unit_(std::move(unit)) {}
 
   void Run(const Floats& keys, const Int64s& key_offsets, const Floats& queries, const Int64s& query_offsets,
            const std::optional<Int64s>& counts, Floats& out, int threads);
@@ -55,7 +56,7 @@ std::unique_ptr<SharedUnit> MakeUnit(const std::string& interaction, const Layer
     }
     if (learned.contains("eps")) layer.eps = learned["eps"].template cast<float>();
   }
-  return std::make_unique<SharedUnit>(params);
+  return std::make_unique<SharedUnit>(ActivationUnitRunner(params));
 }
 
 Rows View(const Floats& rows, const Int64s& offsets) {
@@ -82,6 +83,12 @@ void RegisterKernels(py::module_& module) {
   py::class_<SharedUnit>(module, "ActivationUnitRunner")
       .def(py::init(&MakeUnit), py::arg("interaction"), py::arg("layers"), py::arg("activation"), py::arg("normalize"),
            py::arg("scale"))
+      .def_static(
+          "of_model",
+          [](const std::string& path, const std::string& history, bool auto_fold) {
+            return std::make_unique<SharedUnit>(ActivationUnitRunner(Model::load(path), history, 1, auto_fold));
+          },
+          py::arg("path"), py::arg("history"), py::arg("auto_fold"))
       .def("run", &SharedUnit::Run, py::arg("keys"), py::arg("key_offsets"), py::arg("queries"),
            py::arg("query_offsets"), py::arg("counts"), py::arg("out"), py::arg("threads"));
 }

@@ -136,12 +136,6 @@ void RegisterModel(py::module_& module) {
       .def_static(
           "from_file", [](const std::string& path) { return std::make_unique<SharedModel>(Model::load(path)); },
           py::arg("path"), py::call_guard<py::gil_scoped_release>())
-      .def(
-          "unit_runner",
-          [](const SharedModel& self, const std::string& history, bool auto_fold) {
-            return ActivationUnitRunner(self.model(), history, 1, auto_fold);
-          },
-          py::arg("history"), py::arg("auto_fold"))
       .def_static(
           "from_bytes",
           [](const py::bytes& data, const std::string& folder) {

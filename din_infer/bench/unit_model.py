@@ -16,8 +16,8 @@ from din_infer.schema import Schema
 from din_infer.semantics import ActivationUnit, Layers, Semantics
 
 
-def unit_model(params: ActivationUnitParams) -> _core.Model:
-    """A model with this unit on its only history, `history`, and next to nothing besides. Needs torch."""
+def unit_in_model(params: ActivationUnitParams, auto_fold: bool) -> _core.ActivationUnitRunner:
+    """The unit in a model that has next to nothing besides. Needs torch."""
     torch = require("torch", extra="train")
     dim = params.dim
     schema = Schema.from_dict(
@@ -37,7 +37,8 @@ def unit_model(params: ActivationUnitParams) -> _core.Model:
         own[f"units.0.layers.linears.{i}.weight"].copy_(torch.tensor(weights))
         own[f"units.0.layers.linears.{i}.bias"].copy_(torch.tensor(biases))
     with tempfile.TemporaryDirectory() as folder:
-        return _core.Model.from_file(str(request.exported(checkpoint, Path(folder) / "unit.onnx")))
+        path = request.exported(checkpoint, Path(folder) / "unit.onnx")
+        return _core.ActivationUnitRunner.of_model(str(path), "history", auto_fold)
 
 
 def folds_kept(params: ActivationUnitParams, keys: Array, queries: Array, threads: int) -> Run:
@@ -51,7 +52,7 @@ def auto_fold(params: ActivationUnitParams, keys: Array, queries: Array, threads
 
 
 def _run(params: ActivationUnitParams, keys: Array, queries: Array, threads: int, auto_fold: bool) -> Run:
-    unit, out = unit_model(params).unit_runner("history", auto_fold), np.empty_like(queries)
+    unit, out = unit_in_model(params, auto_fold), np.empty_like(queries)
     key_offsets, query_offsets = np.array([0, len(keys)]), np.array([0, len(queries)])
 
     def run() -> Array:
