@@ -36,6 +36,7 @@ from din_infer.training.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+from moved_columns import moved_columns  # noqa: E402
 from unit_accuracy import worst_error  # noqa: E402
 
 # How products are computed: the keys' dtype, torch's precision for float32, half the spacing of its numbers at 1, and
@@ -93,9 +94,12 @@ def accuracy(tiny: bool) -> Iterator[dict[str, Any]]:
         yield row_of(f"gradients, tf32x3, D = {dim}", gradient_error(dim, 40 if tiny else 700), 1e-4, promised=True)
     for path in sorted((ROOT / "tests" / "golden").glob("*.onnx")):
         golden = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        scores = din_infer.load(path, device="cuda").score(golden["columns"])
-        error = float(np.abs(scores - np.array(golden["scores"])).max())
-        yield row_of(f"scores, {path.stem}", error, request.TOLERANCE, promised=True)
+        model = din_infer.load(path, device="cuda")
+        there = moved_columns(model.schema, golden["columns"], lambda array: torch.tensor(array, device=cuda.device()))
+        for name, columns in (("scores", golden["columns"]), ("scores of tensors", there)):
+            scores = torch.as_tensor(model.score(columns)).cpu().numpy()
+            error = float(np.abs(scores - np.array(golden["scores"])).max())
+            yield row_of(f"{name}, {path.stem}", error, request.TOLERANCE, promised=True)
 
 
 def row_of(case: str, error: float, bound: float, promised: bool) -> dict[str, Any]:
@@ -349,7 +353,9 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
     on_gpu, on_cpu = din_infer.load(work.model, device="cuda"), din_infer.load(work.model)
     ours = "din_infer, cuda"
     yield Competitor(ours, lambda: np.concatenate([on_gpu.score(r) for r in work.requests]))
-    resident = [on_device(r, device) for r in work.requests]
+    resident = [
+        moved_columns(on_gpu.schema, r, lambda array: torch.tensor(array, device=device)) for r in work.requests
+    ]
     tensors = "din_infer, cuda, tensors there"
     yield Competitor(
         tensors, lambda: torch.cat([torch.as_tensor(on_gpu.score(r)) for r in resident]).cpu().numpy(), ours
@@ -368,14 +374,6 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
         yield Competitor(
             "ONNX Runtime", lambda: np.concatenate([session.run(None, i)[0].ravel() for i in inputs]), ours
         )
-
-
-def on_device(columns: request.Columns, device: torch.device) -> dict[str, Any]:
-    """A request's lists of ids as tensors on the device; rehearsed in main memory, they are in main memory."""
-    return {
-        name: din_infer.Jagged(*(torch.tensor(part, device=device) for part in (lists.values, lists.offsets)))
-        for name, lists in columns.items()
-    }
 
 
 def as_text(report: dict[str, Any]) -> str:

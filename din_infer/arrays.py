@@ -41,7 +41,9 @@ def tensors() -> ModuleType:
 
 def read_array(source: Any, where: str) -> Any:
     """`to_array`; arrays on a device as a PyTorch tensor there."""
-    return tensors().adopt(source, where) if off_host(source) else to_array(source, where)
+    if isinstance(source, np.ndarray) or not off_host(source):
+        return to_array(source, where)
+    return tensors().adopt(source, where)
 
 
 def read_integers(source: Any, where: str) -> Any:

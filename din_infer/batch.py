@@ -102,10 +102,10 @@ def _batch_of_one(value: Any, where: str) -> Any:
         return [value]
     if arrow.is_arrow(value):
         value = arrow.to_column(value, where)
-    if (isinstance(value, np.ndarray) or off_host(value)) and value.ndim == 1:
+    if not isinstance(value, Jagged):
+        if not (isinstance(value, np.ndarray) or off_host(value)) or value.ndim != 1:
+            return [value]
         value = read_array(value, where)
-    elif not isinstance(value, Jagged):
-        return [value]
     return unchecked(value, np.array([0, len(value)]))
 
 
@@ -189,7 +189,7 @@ def _check_shared_offsets(schema: Schema, encoded: Mapping[str, Encoded]) -> Non
             continue
         first = leaders.setdefault(column.group, column).name
         lists, other = encoded[first][1], encoded[column.name][1]
-        if not _same(lists, other):
+        if lists is not other and not _same(lists, other):
             lists, other = _on_host(lists), _on_host(other)
             request = int(np.flatnonzero(lists != other)[0]) - 1
             expected, got = (np.diff(offsets)[request] for offsets in (lists, other))
@@ -225,12 +225,14 @@ def _encoded(column: Column, source: Any, device: Any) -> Encoded:
     value: Any = _shaped(column, source)
     offsets: list[Any] = []
     while isinstance(value, Jagged):
+        if not isinstance(value.offsets, np.ndarray):
+            tensors().check_device(value.offsets, device, column.name)
         offsets.append(value.offsets)
         value = value.values
-    for part in (value, *offsets):
-        if not isinstance(part, np.ndarray):
-            tensors().check_device(part, device, column.name)
-    encoders = _ENCODERS if isinstance(value, np.ndarray) else tensors().ENCODERS
+    encoders = _ENCODERS
+    if not isinstance(value, np.ndarray):
+        tensors().check_device(value, device, column.name)
+        encoders = tensors().ENCODERS
     return (encoders[column.dtype](value, column.name), *offsets)
 
 

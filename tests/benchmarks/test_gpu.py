@@ -32,7 +32,8 @@ def test_it_measures_after_it_has_compared(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert report["backend"] == "triton:interpreter"
     assert all(row["within"] for row in report["accuracy"])
-    assert {row["case"].partition(",")[0] for row in report["accuracy"]} == {"unit", "gradients", "scores"}
+    compared = {row["case"].partition(",")[0] for row in report["accuracy"]}
+    assert compared == {"unit", "gradients", "scores", "scores of tensors"}
     timed = {row["name"] for row in report["kernel"]}
     assert {"din_infer, tf32x3", "din_infer, float16", "PyTorch eager, folded", "torch.compile, folded"} <= timed
     timed = {row["name"] for row in report["requests"]}

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-
-from din_infer import Jagged
-from din_infer.schema import Schema
 
 DEVICE = torch.device("cpu", 0)  # tensors in main memory say `cpu`, without a number
 CUDA = 2  # DLPack's kDLCUDA
@@ -70,21 +66,6 @@ def on_device(array: Any) -> OnDevice:
 def read(tensor: OnDevice) -> Any:
     """What is on the device, for the tests to compare."""
     return tensor.as_subclass(Tensor).numpy()
-
-
-def columns_on_device(schema: Schema, columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of Python lists with all that is no string on the device."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, Jagged):
-            return Jagged(moved(value.values), on_device(value.offsets))
-        return value if value.dtype.kind in "OU" else on_device(value)
-
-    return {c.name: moved(_column(columns[c.name], c.depth, c.dtype)) for c in schema.columns()}
-
-
-def _column(values: Any, depth: int, dtype: str) -> Any:
-    return Jagged.from_lists(values, depth) if depth else np.array(values, object if dtype == "string" else None)
 
 
 def _asked(func: Any, args: Any, kwargs: Any) -> torch.device | None:

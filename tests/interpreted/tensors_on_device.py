@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from din_reference import Case
+from moved_columns import moved_columns
 from semantic_list import EVERY_SEMANTIC, make_schema, make_semantics
-from stand_in import DEVICE, Machine, OnDevice, columns_on_device, on_device, read
+from stand_in import DEVICE, Machine, OnDevice, on_device, read
 
 import din_infer
-from din_infer import Jagged, _core, cuda, tensors, topk
+from din_infer import Jagged, Schema, _core, cuda, tensors, topk
 from din_infer.embedding_tables import restored_parameters, stored_parameters
 from din_infer.errors import InputError, MissingExtraError
 from din_infer.export.graph import build_model
@@ -36,6 +37,10 @@ def machine(monkeypatch):
 @pytest.fixture
 def models(machine, model_path):
     return din_infer.load(model_path, device="cuda"), din_infer.load(model_path, threads=1)
+
+
+def columns_on_device(schema: Schema, columns: dict[str, Any]) -> dict[str, Any]:
+    return moved_columns(schema, columns, on_device)
 
 
 def assert_on_device(scores: Any, expected: Any, rtol: float = 0) -> None:
