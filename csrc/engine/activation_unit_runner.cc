@@ -42,7 +42,8 @@ void CheckCounts(const int64_t* counts, int64_t size) {
 }  // namespace
 
 struct ActivationUnitRunner::State {
-  State(SharedUnit shared_unit, int threads) : shared(std::move(shared_unit)), parallel(threads) {}
+  State(SharedUnit shared_unit, int threads, const Executor& executor)
+      : shared(std::move(shared_unit)), parallel(threads, executor) {}
 
   void Pack(const Rows& rows, const int64_t* counts, int64_t request);
 
@@ -63,14 +64,16 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_coun
   keys[place] = {packed, size, key_counts == nullptr ? nullptr : counts[place].data()};
 }
 
-ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads)
-    : state_(std::make_unique<State>(SharedUnit{std::make_shared<const ActivationUnit>(PackUnit(params))}, threads)) {}
+ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads, Executor executor)
+    : state_(std::make_unique<State>(SharedUnit{std::make_shared<const ActivationUnit>(PackUnit(params))}, threads,
+                                     executor)) {}
 
-ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history, int threads, bool auto_fold)
-    : state_(std::make_unique<State>(UnitOf(model, history, auto_fold), threads)) {}
+ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history, int threads, bool auto_fold,
+                                           Executor executor)
+    : state_(std::make_unique<State>(UnitOf(model, history, auto_fold), threads, executor)) {}
 
-ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitRunner& other, int threads)
-    : state_(std::make_unique<State>(other.state_->shared, threads)) {}
+ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitRunner& other, int threads, Executor executor)
+    : state_(std::make_unique<State>(other.state_->shared, threads, executor)) {}
 
 ActivationUnitRunner::~ActivationUnitRunner() = default;
 ActivationUnitRunner::ActivationUnitRunner(ActivationUnitRunner&&) noexcept = default;

@@ -1,6 +1,9 @@
 #include "engine/parallel.hpp"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <exception>
 #include <string>
 
 #include "base/errors.hpp"
@@ -18,6 +21,11 @@ extern "C" __attribute__((visibility("default"))) const char* __tsan_default_sup
 #endif
 
 namespace din_infer {
+namespace {
+
+constexpr int kMostThreads = 1024;  // each takes scratch memory
+
+}  // namespace
 
 // What the threads share of one call.
 struct Parallel::Job {
@@ -25,16 +33,52 @@ struct Parallel::Job {
   int64_t items;
   const Function& body;
 
-  static void Run(void* context, int slot) {
+  void Work(int slot) {
+    for (int64_t item = next++; item < items; item = next++) body(item, slot);
+  }
+
+  static void RunInArena(void* context, int slot) {
     __tsan_acquire(context);
-    Job& job = *static_cast<Job*>(context);
-    for (int64_t item = job.next++; item < job.items; item = job.next++) job.body(item, slot);
+    static_cast<Job*>(context)->Work(slot);
     __tsan_release(context);
   }
 };
 
-Parallel::Parallel(int threads) : threads_(threads) {
-  constexpr int kMostThreads = 1024;  // each takes scratch memory
+// A job that is split into as many tasks as there are slots, since an executor says nothing of its threads. Tasks take
+// items until none is left, so it does not matter how many run at a time.
+struct Parallel::Tasks {
+  Job& job;
+  const int64_t count;
+  std::array<std::atomic<uint64_t>, kMostThreads / 64> begun{};  // a bit each: a slot's scratch is for one at a time
+  std::atomic<int64_t> done{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error = nullptr;  // the first: nothing may be thrown through a caller's code
+
+  static void Run(void* context, int64_t index) noexcept {
+    Tasks& tasks = *static_cast<Tasks*>(context);
+    try {
+      tasks.Begin(index);
+      tasks.job.Work(static_cast<int>(index));
+    } catch (...) {
+      if (!tasks.failed.exchange(true)) tasks.error = std::current_exception();
+    }
+    ++tasks.done;
+  }
+
+ private:
+  void Begin(int64_t index) {
+    if (index < 0 || index >= count) throw Wrong(std::to_string(index));
+    const uint64_t bit = uint64_t{1} << index % 64;
+    if ((begun[static_cast<size_t>(index / 64)].fetch_or(bit) & bit) != 0)
+      throw Wrong(std::to_string(index) + " again");
+  }
+
+  InputError Wrong(const std::string& got) const {
+    return InputError("parallel_for: expected each index from 0 to " + std::to_string(count - 1) + " once, got " + got);
+  }
+};
+
+Parallel::Parallel(int threads, const Executor& executor) : threads_(threads), executor_(executor) {
   if (threads < 1 || threads > kMostThreads) {
     throw InputError("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   }
@@ -47,11 +91,22 @@ void Parallel::Run(int64_t items, const Function& body) {
     for (int64_t item = 0; item < items; ++item) body(item, 0);
     return;
   }
-  if (arena_ == nullptr) arena_ = std::make_unique<Arena>(threads_);
   Job job{{0}, items, body};
+  if (executor_.parallel_for != nullptr) return RunOnExecutor(job);
+  if (arena_ == nullptr) arena_ = std::make_unique<Arena>(threads_);
   __tsan_release(&job);
-  arena_->Run(&Job::Run, &job);
+  arena_->Run(&Job::RunInArena, &job);
   __tsan_acquire(&job);
+}
+
+void Parallel::RunOnExecutor(Job& job) const {
+  Tasks tasks{job, std::min<int64_t>(threads_, job.items)};
+  executor_.parallel_for(executor_.state, tasks.count, &Tasks::Run, &tasks);
+  if (tasks.error != nullptr) std::rethrow_exception(tasks.error);
+  if (tasks.done != tasks.count) {
+    throw InputError("parallel_for: expected it to return when all " + std::to_string(tasks.count) +
+                     " calls have, got " + std::to_string(tasks.done));
+  }
 }
 
 }  // namespace din_infer

@@ -5,14 +5,17 @@
 #include <functional>
 #include <memory>
 
+#include "din_infer/din_infer.hpp"
+
 namespace din_infer {
 
 class Arena;
 
-// Runs items on up to `threads` threads. The calling thread is one of them; with one thread no other is ever started.
+// Runs items on up to `threads` threads, the library's with the calling one among them, or the caller's. With one
+// thread, and for one item, that is the calling one.
 class Parallel {
  public:
-  explicit Parallel(int threads);  // throws InputError for more than 1024 or none
+  explicit Parallel(int threads, const Executor& executor = {});  // throws InputError for more than 1024 or none
   ~Parallel();
 
   int threads() const { return threads_; }
@@ -28,9 +31,12 @@ class Parallel {
  private:
   using Function = std::function<void(int64_t item, int slot)>;
   struct Job;
+  struct Tasks;
   void Run(int64_t items, const Function& body);
+  void RunOnExecutor(Job& job) const;
 
   int threads_;
+  Executor executor_;
   std::unique_ptr<Arena> arena_;  // made when there is first something to share
 };
 

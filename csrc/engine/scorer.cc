@@ -32,7 +32,7 @@ struct Scorer::State {
       : model(std::move(shared_model)),
         parts(model.parts()),
         options(given),
-        parallel(options.threads),
+        parallel(options.threads, options.executor),
         wave(parts, parallel.threads()),
         by_request(parts, options.auto_fold, parallel.threads()),
         by_candidate(parts, parallel.threads()) {}

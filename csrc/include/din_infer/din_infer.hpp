@@ -166,12 +166,38 @@ enum class Plan {
   kAuto,     // candidate by candidate where requests have so much in common that this takes clearly less work
 };
 
+// Threads of the caller's in place of the library's pool: a serving framework's, so that one pool has all the work.
+//
+//   din_infer::ScorerOptions options;
+//   options.threads = 8;
+//   options.executor.parallel_for = [](void*, int64_t count, void (*task)(void*, int64_t), void* context) {
+//     tbb::parallel_for(int64_t{0}, count, [=](int64_t i) { task(context, i); });
+//   };
+struct Executor {
+  // Calls task(context, i) exactly once for each i in [0, count), on any threads, in any order, at once or one after
+  // the other, and returns when all these calls have. They have to see what the calling thread wrote before, and it
+  // what they wrote: that comes with starting and joining threads, and with any queue under a mutex. `count` is at
+  // least 2 and at most the number of threads asked for. Tasks never wait for one another, call no parallel_for, and
+  // throw nothing.
+  //
+  // One call of the library's may call it several times, from the thread that made that call, which may be one of the
+  // executor's own. Scorers of several threads, and a registry, call it from these at once. While it waits for tasks, a
+  // thread may do other work, but none with the same Scorer or runner. It may throw once no task runs or will run, and
+  // the library's call then throws the same; that throws InputError for an index that comes twice, is another, or is
+  // left out.
+  //
+  // Null: the library's pool.
+  void (*parallel_for)(void* state, int64_t count, void (*task)(void* context, int64_t index), void* context) = nullptr;
+  void* state = nullptr;  // the caller's; has to outlive what was given the executor
+};
+
 struct ScorerOptions {
-  int threads = 1;
+  int threads = 1;  // 1 to 1024 that a call may use: its own and the library's, or an executor's
   Plan plan = Plan::kRequest;
   // Folds on the history's side where that is faster: scores then stay within 1e-6 of, but are not the bits of, the
   // default.
   bool auto_fold = false;
+  Executor executor = {};  // not called where threads is 1
 };
 
 // What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
@@ -186,7 +212,7 @@ struct PlanReport {
 // Scores batches, with scratch memory of its own: for one thread at a time.
 class DIN_INFER_API Scorer {
  public:
-  explicit Scorer(Model model, ScorerOptions options = {});
+  explicit Scorer(Model model, ScorerOptions options = {});  // throws InputError for threads out of range
   ~Scorer();
   Scorer(Scorer&&) noexcept;
 
@@ -255,13 +281,15 @@ struct Rows {
 // unit, which is immutable, may run at once.
 class DIN_INFER_API ActivationUnitRunner {
  public:
-  // Packs the parameters, whose memory may go afterwards. Throws InputError where shapes or values do not fit.
-  explicit ActivationUnitRunner(const ActivationUnitParams& params, int threads = 1);
+  // Packs the parameters, whose memory may go afterwards. `threads` and `executor` as in ScorerOptions, here and below.
+  // Throws InputError where shapes or values do not fit.
+  explicit ActivationUnitRunner(const ActivationUnitParams& params, int threads = 1, Executor executor = {});
   // The unit of one of a model's histories, with the folds that the model keeps. `auto_fold` as in ScorerOptions.
   // Throws InputError for an unknown history and for a base model.
-  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1, bool auto_fold = false);
+  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1, bool auto_fold = false,
+                       Executor executor = {});
   // Shares the other one's unit.
-  ActivationUnitRunner(const ActivationUnitRunner& other, int threads);
+  ActivationUnitRunner(const ActivationUnitRunner& other, int threads, Executor executor = {});
   ~ActivationUnitRunner();
   ActivationUnitRunner(ActivationUnitRunner&&) noexcept;
 
