@@ -44,6 +44,7 @@ bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, Plan
   const int64_t requests = wave.SharedCandidates() ? 1 : wave.Requests();
   const std::vector<int64_t> offsets(wave.Offsets(), wave.Offsets() + requests + 1);
   const auto row = [&](int64_t request, int64_t item, int slot, float* out) {
+    const StepTimer timer = parallel.Time(slot, Step::kLookUp);
     const int64_t candidate = wave.CandidatesOf(request).begin + item;
     wave.EmbedCandidates({candidate, candidate + 1}, slot, out, 0);
   };
@@ -199,19 +200,24 @@ void CandidatePlan::Score(const Wave& wave, Parallel& parallel, float* scores) {
     parallel.For(groups * histories, [&](int64_t item, int slot) {
       const int64_t group = item / histories, first = chunk.begin + group * kGroup;
       WeighGroup(wave, static_cast<size_t>(item % histories), {first, std::min(first + kGroup, chunk.end)}, group,
-                 scratch_[static_cast<size_t>(slot)]);
+                 parallel, slot);
     });
     FindTiles(wave, chunk);
     parallel.For(static_cast<int64_t>(tiles_.size()), [&](int64_t item, int slot) {
       const Tile& tile = tiles_[static_cast<size_t>(item)];
-      PoolTile(wave, tile, chunk, scratch_[static_cast<size_t>(slot)]);
+      {
+        const StepTimer timer = parallel.Time(slot, Step::kUnit);
+        PoolTile(wave, tile, chunk, scratch_[static_cast<size_t>(slot)]);
+      }
+      const StepTimer timer = parallel.Time(slot, Step::kTower);
       ScoreTile(wave, tile, scratch_[static_cast<size_t>(slot)], scores);
     });
   }
   FindTiles(wave, {shared_, candidates_.size()});
   parallel.For(static_cast<int64_t>(tiles_.size()), [&](int64_t item, int slot) {
     const Tile& tile = tiles_[static_cast<size_t>(item)];
-    PoolTileAlone(wave, tile, scratch_[static_cast<size_t>(slot)]);
+    PoolTileAlone(wave, tile, parallel, slot);
+    const StepTimer timer = parallel.Time(slot, Step::kTower);
     ScoreTile(wave, tile, scratch_[static_cast<size_t>(slot)], scores);
   });
 }
@@ -244,7 +250,10 @@ int64_t CandidatePlan::ChunkSize(int threads) const {
 }
 
 // The weights of all needed keys for at most kGroup candidates.
-void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, Scratch& scratch) {
+void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group,
+                               const Parallel& parallel, int slot) {
+  const StepTimer timer = parallel.Time(slot, Step::kUnit);
+  Scratch& scratch = scratch_[static_cast<size_t>(slot)];
   const HistoryPart& part = parts_.histories[history];
   const ActivationUnit& unit = *part.unit;
   Keys& keys = keys_[history];
@@ -255,7 +264,10 @@ void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidate
   for (int64_t c = candidates.begin; c < candidates.end; ++c) {
     part.CopyQuery(candidates_.Row(c), queries + (c - candidates.begin) * unit.dim());
   }
-  unit.Fold(queries, unit.dim(), candidates.size(), folded, scratch.unit.data());
+  {
+    const StepTimer fold = parallel.Time(slot, Step::kFold);
+    unit.Fold(queries, unit.dim(), candidates.size(), folded, scratch.unit.data());
+  }
   for (int64_t c = candidates.begin; c < candidates.end; ++c) {
     FindNeeded(wave, history, c, scratch);
     Weigh(history, folded + (c - candidates.begin) * unit.folded_size(), weights + (c - candidates.begin), scratch);
@@ -333,7 +345,9 @@ void CandidatePlan::Pool(const Wave& wave, int64_t request, int64_t place, float
   }
 }
 
-void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, Scratch& scratch) const {
+void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, const Parallel& parallel, int slot) {
+  const StepTimer timer = parallel.Time(slot, Step::kUnit);
+  Scratch& scratch = scratch_[static_cast<size_t>(slot)];
   const int64_t own_width = parts_.tower->own_width();
   float* own = OwnRows(scratch);
   for (const HistoryPart& part : parts_.histories) {
@@ -349,7 +363,10 @@ void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, Scratch& s
       for (int64_t c = 0; c < count; ++c) {
         part.CopyQuery(candidates_.Row(*candidates_.Numbers(places[c])), queries + c * unit.dim());
       }
-      unit.Fold(queries, unit.dim(), count, folded, scratch.unit.data());
+      {
+        const StepTimer fold = parallel.Time(slot, Step::kFold);
+        unit.Fold(queries, unit.dim(), count, folded, scratch.unit.data());
+      }
       for (int64_t c = 0; c < count; ++c) {
         unit.Pool(folded + c * unit.folded_size(), packed, scratch.unit.data(),
                   own + (first + c) * own_width + part.own_begin);

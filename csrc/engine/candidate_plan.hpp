@@ -34,6 +34,10 @@ class CandidatePlan {
   // The wave that was prepared; scores [wave.Candidates()].
   void Score(const Wave& wave, Parallel& parallel, float* scores);
 
+  size_t Bytes() const {
+    return BytesOfAll(candidates_, keys_, begins_, by_candidate_, by_request_, next_, tiles_, work_, scratch_);
+  }
+
  private:
   // Candidates whose weights lie side by side: what one thread scores at a time.
   static constexpr int64_t kGroup = 16;
@@ -53,11 +57,15 @@ class CandidatePlan {
     std::vector<int64_t> offsets;  // of each request's behaviours
     FloatBuffer tiles;             // the distinct ones
     FloatBuffer weights;           // [groups of a chunk][distinct][kGroup]
+
+    size_t Bytes() const { return BytesOfAll(distinct, offsets, tiles, weights); }
   };
   struct Scratch {
     NeededKeys needed;  // by the candidate at hand
     FloatBuffer queries, folded, unit, tile, scores, own, tower;
     std::vector<int32_t> waiting;  // keys in `tile`
+
+    size_t Bytes() const { return BytesOfAll(needed, queries, folded, unit, tile, scores, own, tower, waiting); }
   };
 
   void FindKeys(const Wave& wave, size_t history, Parallel& parallel);
@@ -67,7 +75,8 @@ class CandidatePlan {
   int64_t TowerEstimate(int64_t requests, int64_t pairs) const;
   void FindNeeded(const Wave& wave, size_t history, int64_t candidate, Scratch& scratch) const;
   int64_t ChunkSize(int threads) const;
-  void WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, Scratch& scratch);
+  void WeighGroup(const Wave& wave, size_t history, Range candidates, int64_t group, const Parallel& parallel,
+                  int slot);
   void PrefetchNeeded(const Keys& keys, int64_t number, const NeededKeys& needed) const;
   void Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const;
   void FindTiles(const Wave& wave, Range chunk);
@@ -75,7 +84,7 @@ class CandidatePlan {
   // Writes the pooled histories of a tile's candidates to their own rows; `place`: of a candidate in the chunk.
   void PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const;
   void Pool(const Wave& wave, int64_t request, int64_t place, float* own, Scratch& scratch) const;
-  void PoolTileAlone(const Wave& wave, const Tile& tile, Scratch& scratch) const;
+  void PoolTileAlone(const Wave& wave, const Tile& tile, const Parallel& parallel, int slot);
   void ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const;
 
   const Model::Parts& parts_;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "engine/parallel.hpp"
 
 namespace din_infer {
@@ -18,6 +19,7 @@ class RowSet {
   int64_t size() const { return static_cast<int64_t>(hashes_.size()); }
   const float* Row(int64_t place) const { return rows_.data() + static_cast<size_t>(place) * dim_; }
   void Clear();
+  size_t Bytes() const { return BytesOfAll(rows_, hashes_, table_); }
 
  private:
   void Grow();
@@ -47,6 +49,7 @@ class Distinct {
   const float* Row(int64_t number) const { return sets_[0].Row(places_[static_cast<size_t>(number)]); }
   const int32_t* Numbers(int64_t item) const { return numbers_.data() + item; }  // from this item on
   int64_t Occurrences(int64_t number) const { return occurrences_[static_cast<size_t>(number)]; }
+  size_t Bytes() const { return BytesOfAll(sets_, rows_, slots_, numbers_, places_, occurrences_); }
 
  private:
   void Merge(const std::vector<int64_t>& offsets);

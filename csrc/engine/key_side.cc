@@ -34,11 +34,13 @@ void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, cons
   constexpr int64_t kGroup = 16;
   parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     const int64_t first = group * kGroup;
+    const StepTimer timer = parallel.Time(slot, Step::kFold);
     unit.Fold(rows + first * dim, dim, std::min(kGroup, keys.count - first), folded + first * unit.folded_size(),
               scratch_[static_cast<size_t>(slot)].unit.data());
   });
   parallel.For((count + tile - 1) / tile, [&](int64_t item, int slot) {
     const int64_t first = item * tile;
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
     RunTile(unit, keys.count, queries + first * query_stride, query_stride, std::min(tile, count - first),
             interests + first * interest_stride, interest_stride, scratch_[static_cast<size_t>(slot)]);
   });

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "base/bytes.hpp"
 #include "engine/activation_unit.hpp"
 #include "engine/batch.hpp"
 #include "engine/parallel.hpp"
@@ -24,9 +25,13 @@ class KeySideRunner {
   void Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
            int64_t count, float* interests, int64_t interest_stride, Parallel& parallel);
 
+  size_t Bytes() const { return BytesOfAll(rows_, folded_, panels_, scratch_); }
+
  private:
   struct Scratch {
     FloatBuffer unit, tile, scores, sums;
+
+    size_t Bytes() const { return BytesOfAll(unit, tile, scores, sums); }
   };
   void RunTile(const ActivationUnit& unit, int64_t keys, const float* queries, int64_t query_stride, int64_t columns,
                float* interests, int64_t interest_stride, Scratch& scratch) const;

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "base/buffer.hpp"
+#include "base/bytes.hpp"
 #include "engine/batch.hpp"
 
 namespace din_infer {
@@ -14,10 +15,14 @@ class LookedUpRows {
   // read them in place of ids. They are there until the next call.
   void Replace(const Schema& schema, CheckedBatch& batch);
 
+  size_t Bytes() const { return BytesOf(rows_); }
+
  private:
   struct Rows {
     Column column;
     FloatBuffer values;
+
+    size_t Bytes() const { return BytesOfAll(column.lists, values); }
   };
 
   const Column* Ask(const Table& table, const Column& ids, Rows& rows) const;

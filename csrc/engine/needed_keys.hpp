@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/bytes.hpp"
+
 namespace din_infer {
 
 class NeededKeys {
@@ -37,6 +39,7 @@ class NeededKeys {
   int64_t size() const { return size_; }
   bool Has(int64_t key) const { return marks_[static_cast<size_t>(key)] == mark_; }
   const std::vector<int64_t>& Tiles() const { return tiles_; }  // that hold at least one
+  size_t Bytes() const { return BytesOfAll(marks_, counts_, tiles_); }
   int64_t KeysIn(int64_t tile) const { return counts_[static_cast<size_t>(tile)].keys; }
 
  private:

@@ -78,11 +78,16 @@ struct Parallel::Tasks {
   }
 };
 
-Parallel::Parallel(int threads, const Executor& executor) : threads_(threads), executor_(executor) {
+Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_(threads), executor_(executor) {
   if (threads < 1 || threads > kMostThreads) {
     throw InputError("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   }
+  if (!timed) return;
+  own_timers_ = std::make_unique<Timers>(threads);
+  timers_ = own_timers_.get();
 }
+
+Parallel::Parallel(const Parallel& outer, int slot) : threads_(1), timers_(outer.timers_), slot_(outer.slot_ + slot) {}
 
 Parallel::~Parallel() = default;
 

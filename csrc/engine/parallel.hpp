@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "din_infer/din_infer.hpp"
+#include "engine/timers.hpp"
 
 namespace din_infer {
 
@@ -15,7 +16,10 @@ class Arena;
 // thread, and for one item, that is the calling one.
 class Parallel {
  public:
-  explicit Parallel(int threads, const Executor& executor = {});  // throws InputError for more than 1024 or none
+  // Throws InputError for more than 1024 threads or none.
+  explicit Parallel(int threads, const Executor& executor = {}, bool timed = false);
+  // The thread in one slot of another one's.
+  Parallel(const Parallel& outer, int slot);
   ~Parallel();
 
   int threads() const { return threads_; }
@@ -28,6 +32,10 @@ class Parallel {
     Run(items, std::cref(body));  // a copy of the body would be allocated
   }
 
+  // What the thread in `slot` does while the result lives.
+  StepTimer Time(int slot, Step step) const { return {timers_, slot_ + slot, step}; }
+  Timers* timers() const { return timers_; }  // null where nothing is timed
+
  private:
   using Function = std::function<void(int64_t item, int slot)>;
   struct Job;
@@ -37,6 +45,9 @@ class Parallel {
 
   int threads_;
   Executor executor_;
+  std::unique_ptr<Timers> own_timers_;
+  Timers* timers_ = nullptr;
+  int slot_ = 0;
   std::unique_ptr<Arena> arena_;  // made when there is first something to share
 };
 

@@ -14,7 +14,17 @@ void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
   for (size_t h = 0; h < queries_.size(); ++h) {
     Reserve(queries_[h], candidates * static_cast<size_t>(parts_.histories[h].keys.width()));
   }
-  parallel.For(wave.Requests(), [&](int64_t request, int slot) { EmbedCandidates(wave, request, slot); });
+  parallel.For(wave.Requests(), [&](int64_t request, int slot) {
+    {
+      const StepTimer timer = parallel.Time(slot, Step::kLookUp);
+      EmbedCandidates(wave, request, slot);
+    }
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
+    for (size_t h = 0; h < queries_.size(); ++h) {
+      if (parts_.histories[h].unit.has_value()) continue;
+      EqualPooling(wave, h, request, scratch_[static_cast<size_t>(slot)]);
+    }
+  });
   for (size_t h = 0; h < queries_.size(); ++h) {
     const HistoryPart& part = parts_.histories[h];
     if (!part.unit.has_value()) continue;
@@ -26,6 +36,7 @@ void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
   WholeRequests(wave.Offsets(), wave.Requests(), whole_);
   SplitCandidates(whole_, kernels::Kernels().tile, groups_);
   parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
+    const StepTimer timer = parallel.Time(slot, Step::kTower);
     RunTower(wave, groups_[static_cast<size_t>(item)], scratch_[static_cast<size_t>(slot)], scores);
   });
 }
@@ -39,11 +50,6 @@ void RequestPlan::EmbedCandidates(Wave& wave, int64_t request, int slot) {
     for (size_t h = 0; h < queries_.size(); ++h) {
       const HistoryPart& part = parts_.histories[h];
       part.CopyQuery(embedded, queries_[h].data() + c * part.keys.width());
-    }
-  }
-  for (size_t h = 0; h < queries_.size(); ++h) {
-    if (!parts_.histories[h].unit.has_value()) {
-      EqualPooling(wave, h, request, scratch_[static_cast<size_t>(slot)]);
     }
   }
 }

@@ -15,6 +15,8 @@ class RequestPlan {
   // scores [wave.Candidates()].
   void Score(Wave& wave, Parallel& parallel, float* scores);
 
+  size_t Bytes() const { return BytesOfAll(runner_, scratch_, queries_, own_, whole_, groups_); }
+
  private:
   void EmbedCandidates(Wave& wave, int64_t request, int slot);
   void EqualPooling(const Wave& wave, size_t history, int64_t request, FloatBuffer& scratch);

@@ -1,6 +1,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/bytes.hpp"
 #include "engine/batch.hpp"
 #include "engine/candidate_plan.hpp"
 #include "engine/looked_up.hpp"
@@ -32,10 +33,52 @@ struct Scorer::State {
       : model(std::move(shared_model)),
         parts(model.parts()),
         options(given),
-        parallel(options.threads, options.executor),
-        wave(parts, parallel.threads()),
-        by_request(parts, options.auto_fold, parallel.threads()),
-        by_candidate(parts, parallel.threads()) {}
+        parallel(options.threads, options.executor, options.timings) {}
+
+  // Memory that a call leaves for the next one.
+  struct Scratch {
+    Scratch(const Model::Parts& parts, bool auto_fold, int threads)
+        : wave(parts, threads), by_request(parts, auto_fold, threads), by_candidate(parts, threads) {}
+    size_t Bytes() const { return sizeof(*this) + BytesOfAll(looked_up, wave, by_request, by_candidate); }
+
+    LookedUpRows looked_up;
+    Wave wave;
+    RequestPlan by_request;
+    CandidatePlan by_candidate;
+  };
+
+  // What each call with scratch memory begins with and ends with, whether it throws or not.
+  class Call {
+   public:
+    explicit Call(State& state) : state_(state) {
+      if (state.scratch != nullptr) return;
+      state.scratch = std::make_unique<Scratch>(state.parts, state.options.auto_fold, state.parallel.threads());
+    }
+    ~Call() {
+      const size_t most = state_.options.max_scratch_bytes;
+      if (most != 0 && state_.scratch->Bytes() > most) state_.scratch.reset();
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    State& state_;
+  };
+
+  // Runs `score`, and takes its times.
+  template <class Work>
+  void Timed(const Work& score) {
+    timings = {};
+    if (parallel.timers() != nullptr) parallel.timers()->Restart();
+    const Call call(*this);
+    score();
+    if (parallel.timers() != nullptr) timings = parallel.timers()->Read();
+  }
+
+  void LookUp(CheckedBatch& batch) {
+    const StepTimer timer = parallel.Time(0, Step::kLookUp);
+    scratch->looked_up.Replace(parts.file.schema, batch);
+  }
 
   void Score(const CheckedBatch& batch, float* scores);
   void ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user = nullptr);
@@ -54,11 +97,9 @@ struct Scorer::State {
   Model model;
   const Model::Parts& parts;
   ScorerOptions options;
+  Timings timings;  // of the last call
   Parallel parallel;
-  LookedUpRows looked_up;
-  Wave wave;
-  RequestPlan by_request;
-  CandidatePlan by_candidate;
+  std::unique_ptr<Scratch> scratch;  // made by the first call, and by one after it was freed
 };
 
 void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
@@ -67,6 +108,8 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
     CountWork(work, work);
     return ScoreByRequest(batch, {0, batch.requests}, scores);
   }
+  Wave& wave = scratch->wave;
+  CandidatePlan& by_candidate = scratch->by_candidate;
   Range requests;
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
@@ -85,13 +128,14 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
 }
 
 void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user) {
+  Wave& wave = scratch->wave;
   for (Range next{requests.begin, requests.begin}; next.begin < requests.end; next.begin = next.end) {
     for (int64_t rows = 0; next.end < requests.end && rows < kRequestWaveRows; ++next.end) {
       rows += batch.candidate.Of(next.end).size();
       for (const GroupColumns& history : batch.histories) rows += history.Of(next.end).size();
     }
     wave.Prepare(batch, next, parallel, user);
-    by_request.Score(wave, parallel, scores + batch.FirstScore(next.begin));
+    scratch->by_request.Score(wave, parallel, scores + batch.FirstScore(next.begin));
     wave.CountUnknown();
   }
 }
@@ -137,8 +181,8 @@ void Scorer::State::CountWork(int64_t request, int64_t done) const {
 }
 
 bool Scorer::State::PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report) {
-  wave.Prepare(batch, requests, parallel);
-  return by_candidate.Prepare(wave, options.auto_fold, parallel, report);
+  scratch->wave.Prepare(batch, requests, parallel);
+  return scratch->by_candidate.Prepare(scratch->wave, options.auto_fold, parallel, report);
 }
 
 PlanReport Scorer::State::Report(const CheckedBatch& batch) {
@@ -149,8 +193,8 @@ PlanReport Scorer::State::Report(const CheckedBatch& batch) {
     requests = NextCandidateWave(batch, requests.end);
     PlanReport report;
     const bool shared = PrepareByCandidate(batch, requests, report) &&
-                        MayShare(batch, requests, SizeOf(batch, requests)) && by_candidate.Pays(report);
-    wave.ForgetUnknown();
+                        MayShare(batch, requests, SizeOf(batch, requests)) && scratch->by_candidate.Pays(report);
+    scratch->wave.ForgetUnknown();
     total.candidates += report.candidates;
     total.distinct_candidates += report.distinct_candidates;
     total.pairs += report.pairs;
@@ -172,10 +216,11 @@ int64_t Scorer::candidates(const Batch& batch) const {
 }
 
 void Scorer::score(const Batch& batch, float* scores) {
-  const Schema& schema = state_->parts.file.schema;
-  CheckedBatch checked(schema, batch);
-  state_->looked_up.Replace(schema, checked);
-  state_->Score(checked, scores);
+  state_->Timed([&] {
+    CheckedBatch checked(state_->parts.file.schema, batch);
+    state_->LookUp(checked);
+    state_->Score(checked, scores);
+  });
 }
 
 int64_t Scorer::candidates(const User& user, const Batch& batch) const {
@@ -183,17 +228,25 @@ int64_t Scorer::candidates(const User& user, const Batch& batch) const {
 }
 
 void Scorer::score(const User& user, const Batch& batch, float* scores) {
-  CheckedBatch lists = state_->ListsOf(user, batch);
-  if (lists.Candidates() == 0) return;  // of however many requests
-  state_->looked_up.Replace(state_->parts.file.schema, lists);
-  state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
+  state_->Timed([&] {
+    CheckedBatch lists = state_->ListsOf(user, batch);
+    if (lists.Candidates() == 0) return;  // of however many requests
+    state_->LookUp(lists);
+    state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
+  });
 }
 
 PlanReport Scorer::explain_plan(const Batch& batch) {
-  const Schema& schema = state_->parts.file.schema;
-  CheckedBatch checked(schema, batch);
-  state_->looked_up.Replace(schema, checked);
+  const State::Call call(*state_);
+  CheckedBatch checked(state_->parts.file.schema, batch);
+  state_->LookUp(checked);
   return state_->Report(checked);
 }
+
+Timings Scorer::timings() const { return state_->timings; }
+
+size_t Scorer::scratch_bytes() const { return state_->scratch == nullptr ? 0 : state_->scratch->Bytes(); }
+
+void Scorer::shrink() { state_->scratch.reset(); }
 
 }  // namespace din_infer

@@ -101,7 +101,7 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
     return;
   }
   parallel.For(requests, [&](int64_t item, int slot) {
-    Parallel serial(1);
+    Parallel serial(parallel, slot);
     run(key_side_[static_cast<size_t>(item)], key_side_runners_[static_cast<size_t>(slot)], serial);
   });
 }
@@ -114,7 +114,11 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
     const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
     Scratch& scratch = scratch_[static_cast<size_t>(slot)];
     scratch.folds.assign(static_cast<size_t>(range.size()), nullptr);
-    if (keys.count > 0) Fold(unit, cache, batch, range, scratch);
+    if (keys.count > 0) {
+      const StepTimer timer = parallel.Time(slot, Step::kFold);
+      Fold(unit, cache, batch, range, scratch);
+    }
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
     for (int64_t c = range.begin; c < range.end; ++c) {
       unit.Pool(scratch.folds[static_cast<size_t>(c - range.begin)], keys, scratch.unit.data(),
                 batch.interests + c * batch.interest_stride);
@@ -158,14 +162,19 @@ void UnitRunner::RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch,
   const int64_t row = candidate.candidates.begin;
   const int64_t blocks = ActivationUnit::Blocks(keys);
   const float* folded = scratch_[0].folded.data();
-  unit.Fold(batch.queries + row * batch.query_stride, batch.query_stride, 1, scratch_[0].folded.data(),
-            scratch_[0].unit.data());
+  {
+    const StepTimer timer = parallel.Time(0, Step::kFold);
+    unit.Fold(batch.queries + row * batch.query_stride, batch.query_stride, 1, scratch_[0].folded.data(),
+              scratch_[0].unit.data());
+  }
   partials_.resize(static_cast<size_t>(blocks));
   float* interests = Reserve(block_interests_, static_cast<size_t>(blocks * unit.dim()));
   parallel.For(blocks, [&](int64_t block, int slot) {
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
     partials_[static_cast<size_t>(block)] = unit.PoolBlock(
         folded, keys, block, scratch_[static_cast<size_t>(slot)].unit.data(), interests + block * unit.dim());
   });
+  const StepTimer timer = parallel.Time(0, Step::kUnit);
   unit.Join(partials_.data(), interests, blocks, batch.interests + row * batch.interest_stride);
 }
 

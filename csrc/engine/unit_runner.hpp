@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "engine/activation_unit.hpp"
 #include "engine/batch.hpp"
 #include "engine/fold_cache.hpp"
@@ -44,12 +45,20 @@ class UnitRunner {
   void Run(const ActivationUnit& unit, const ActivationUnit* key_side, FoldCache* cache, const UnitBatch& batch,
            Parallel& parallel);
 
+  size_t Bytes() const {
+    return BytesOfAll(scratch_, groups_, whole_, key_side_, key_side_runners_, partials_, block_interests_);
+  }
+
  private:
   struct Scratch {
     FloatBuffer folded, unit, queries;
     std::vector<FoldCache::Folded> cached;
     std::vector<uint64_t> hashes;
     std::vector<const float*> folds;  // one per candidate of a group
+
+    size_t Bytes() const {
+      return cached.capacity() * sizeof(FoldCache::Folded) + BytesOfAll(folded, unit, queries, hashes, folds);
+    }
   };
 
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.

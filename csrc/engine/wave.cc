@@ -27,7 +27,16 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
     history.keys.assign(count, {});
     if (history.tiles.size() < count) history.tiles.resize(count);
   }
-  parallel.For(requests.size(), [&](int64_t request, int slot) { PrepareRequest(request, slot); });
+  parallel.For(requests.size(), [&](int64_t request, int slot) {
+    float* shared = nullptr;
+    {
+      const StepTimer timer = parallel.Time(slot, Step::kLookUp);
+      shared = EmbedRequest(request, slot);
+    }
+    const StepTimer timer = parallel.Time(slot, Step::kTower);
+    const Tower& tower = *parts_.tower;
+    tower.Bias(shared, biases_.data() + request * tower.bias_size(), shared + tower.shared_width());
+  });
 }
 
 const float* Wave::Bias(int64_t request) const { return biases_.data() + request * parts_.tower->bias_size(); }
@@ -47,12 +56,12 @@ void Wave::EmbedCandidates(Range candidates, int slot, float* out, int64_t step)
                          first ? unknown.data() + before : counted_before_[static_cast<size_t>(slot)].data());
 }
 
-void Wave::PrepareRequest(int64_t request, int slot) {
+float* Wave::EmbedRequest(int64_t request, int slot) {
   const Tower& tower = *parts_.tower;
   const int64_t row = requests_.begin + request;
   int64_t* unknown_ids = unknown_[static_cast<size_t>(slot)].data();  // moves on, group by group
-  const int64_t shared = tower.shared_width();
-  float* values = Reserve(scratch_[static_cast<size_t>(slot)], static_cast<size_t>(shared) + tower.scratch() + 16);
+  float* values =
+      Reserve(scratch_[static_cast<size_t>(slot)], static_cast<size_t>(tower.shared_width()) + tower.scratch() + 16);
   if (user_ != nullptr) {
     std::copy_n(user_->features.data(), parts_.user.width(), values);
   } else {
@@ -61,7 +70,6 @@ void Wave::PrepareRequest(int64_t request, int slot) {
   unknown_ids += parts_.file.schema.user.features.size();
   parts_.context.Embed(batch_->context, {row, row + 1}, {values + parts_.user.width(), 0, 1}, unknown_ids);
   unknown_ids += batch_->context.columns.size() + batch_->candidate.columns.size();
-  tower.Bias(values, biases_.data() + request * tower.bias_size(), values + shared);
   for (size_t h = 0; h < histories_.size(); ++h) {
     if (user_ != nullptr) {
       histories_[h].keys[static_cast<size_t>(request)] = user_->histories[h].Packed();
@@ -71,6 +79,7 @@ void Wave::PrepareRequest(int64_t request, int slot) {
     PackHistory(h, Kept(*parts_.histories[h].schema, columns.Of(row)), static_cast<size_t>(request), unknown_ids);
     unknown_ids += columns.columns.size();
   }
+  return values;
 }
 
 void Wave::PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/bytes.hpp"
 #include "engine/batch.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
@@ -39,13 +40,18 @@ class Wave {
   void CountUnknown();
   void ForgetUnknown();
 
+  size_t Bytes() const { return BytesOfAll(offsets_, histories_, biases_, scratch_, unknown_, counted_before_); }
+
  private:
   struct History {
     std::vector<FloatBuffer> tiles;  // one per request, but for a user's
     std::vector<PackedKeys> keys;
+
+    size_t Bytes() const { return BytesOfAll(tiles, keys); }
   };
 
-  void PrepareRequest(int64_t request, int slot);
+  // Everything but the bias; returns what the tower reads of user and context, in the slot's scratch memory.
+  float* EmbedRequest(int64_t request, int slot);
   void PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids);
 
   const Model::Parts& parts_;

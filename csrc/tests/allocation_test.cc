@@ -1,5 +1,10 @@
-// Scoring allocates nothing once it is warm. A program of its own, as it replaces operator new.
+// Scoring allocates nothing once it is warm, gives back what it is told to, and reads no clock that it need not. A
+// program of its own, as it replaces operator new and the clock.
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,35 +14,48 @@
 
 #include "din_infer/din_infer.h"
 #include "engine/model.hpp"
+#include "executor.hpp"
 #include "golden.hpp"
 #include "reference.hpp"
 #include "unit_params.hpp"
 
 namespace {
 
-std::atomic<int64_t> allocations{0};
+std::atomic<int64_t> allocations{0}, live_bytes{0}, clock_reads{0};
 
 void* Allocate(size_t size, size_t alignment) {
   ++allocations;
   void* memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
   if (memory == nullptr) throw std::bad_alloc();
+  live_bytes += static_cast<int64_t>(malloc_usable_size(memory));
   return memory;
 }
 
+void Free(void* memory) {
+  live_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
+  std::free(memory);
+}
+
 }  // namespace
+
+// What the standard library's clocks read.
+extern "C" int clock_gettime(clockid_t clock, timespec* time) noexcept {
+  ++clock_reads;
+  return static_cast<int>(syscall(SYS_clock_gettime, clock, time));
+}
 
 void* operator new(size_t size) { return Allocate(size, alignof(std::max_align_t)); }
 void* operator new[](size_t size) { return Allocate(size, alignof(std::max_align_t)); }
 void* operator new(size_t size, std::align_val_t alignment) { return Allocate(size, static_cast<size_t>(alignment)); }
 void* operator new[](size_t size, std::align_val_t alignment) { return Allocate(size, static_cast<size_t>(alignment)); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { Free(memory); }
+void operator delete[](void* memory) noexcept { Free(memory); }
+void operator delete(void* memory, size_t) noexcept { Free(memory); }
+void operator delete[](void* memory, size_t) noexcept { Free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { Free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { Free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { Free(memory); }
+void operator delete[](void* memory, size_t, std::align_val_t) noexcept { Free(memory); }
 
 namespace din_infer {
 namespace {
@@ -53,6 +71,16 @@ int64_t WarmAllocations(const std::function<void()>& call) {
 class Allocations : public ::testing::TestWithParam<std::string> {
  protected:
   Model model_ = Model::load(testing::GoldenPath(GetParam(), ".onnx"));
+  // The golden requests, `times` over.
+  Json Repeated(size_t times) const {
+    Json columns = Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"];
+    for (auto& [name, rows] : columns.items()) {
+      const Json once = rows;
+      for (size_t i = 1; i < times; ++i) rows.insert(rows.end(), once.begin(), once.end());
+    }
+    return columns;
+  }
+
   testing::Requests requests_{model_.parts().file.schema,
                               Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"]};
 };
@@ -126,6 +154,82 @@ TEST_P(Allocations, NoneInC) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Allocations, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
+
+// Threads that take no memory of their own.
+ScorerOptions OnTwoSlots(testing::Asked& asked, Plan plan) {
+  ScorerOptions options;
+  options.threads = 2, options.plan = plan, options.executor = {testing::Backwards, &asked};
+  return options;
+}
+
+TEST_P(Allocations, NoneAndNoClockUnlessTimed) {
+  testing::Asked asked;
+  for (const bool timed : {false, true}) {
+    ScorerOptions options = OnTwoSlots(asked, Plan::kRequest);
+    options.timings = timed, options.max_scratch_bytes = size_t{1} << 30;
+    Scorer scorer(model_, options);
+    std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
+    const int64_t before = clock_reads;
+    EXPECT_EQ(WarmAllocations([&] { scorer.score(requests_.batch, scores.data()); }), 0);
+    EXPECT_EQ(clock_reads > before, timed) << clock_reads - before;
+  }
+}
+
+TEST_P(Allocations, AreGivenBackByShrink) {
+  const testing::Requests many(model_.parts().file.schema, Repeated(60));
+  for (const Plan plan : {Plan::kRequest, Plan::kAuto}) {
+    Scorer warm(model_);  // for folds, which the model keeps
+    std::vector<float> expected(static_cast<size_t>(warm.candidates(many.batch))), scores(expected.size());
+    for (int i = 0; i < 3; ++i) warm.score(many.batch, expected.data());
+    testing::Asked asked;
+    Scorer scorer(model_, OnTwoSlots(asked, plan));
+    const int64_t fresh = live_bytes;
+    for (int round = 0; round < 2; ++round) {
+      EXPECT_EQ(scorer.scratch_bytes(), 0u);
+      for (int i = 0; i < 3; ++i) scorer.score(many.batch, scores.data());
+      EXPECT_EQ(scores, expected);
+      if (plan == Plan::kAuto) scorer.explain_plan(many.batch);  // which uses more of it
+      const auto grown = static_cast<double>(live_bytes - fresh);
+      EXPECT_LE(static_cast<double>(scorer.scratch_bytes()), grown);
+      EXPECT_GE(static_cast<double>(scorer.scratch_bytes()), 0.95 * grown);  // the allocator's rounding is not in it
+      scorer.shrink();
+      EXPECT_EQ(live_bytes, fresh);
+    }
+  }
+}
+
+TEST_P(Allocations, AreGivenBackAboveTheCap) {
+  const testing::Requests many(model_.parts().file.schema, Repeated(60));
+  Scorer scorer(model_);
+  std::vector<float> few_scores(static_cast<size_t>(scorer.candidates(requests_.batch))), few_again(few_scores.size());
+  std::vector<float> expected(static_cast<size_t>(scorer.candidates(many.batch))), scores(expected.size());
+  for (int i = 0; i < 3; ++i) scorer.score(requests_.batch, few_scores.data());
+  const size_t of_few = scorer.scratch_bytes();
+  for (int i = 0; i < 3; ++i) scorer.score(many.batch, expected.data());
+  EXPECT_GT(scorer.scratch_bytes(), of_few);
+  ScorerOptions options;
+  options.max_scratch_bytes = of_few;
+  Scorer capped(model_, options);
+  const int64_t fresh = live_bytes;
+  capped.score(many.batch, scores.data());
+  EXPECT_EQ(scores, expected);
+  EXPECT_EQ(capped.scratch_bytes(), 0u);
+  EXPECT_EQ(live_bytes, fresh);
+  capped.score(requests_.batch, few_again.data());
+  EXPECT_EQ(few_again, few_scores);
+  EXPECT_GT(capped.scratch_bytes(), 0u);
+  EXPECT_EQ(WarmAllocations([&] { capped.score(requests_.batch, few_again.data()); }), 0);
+}
+
+TEST_P(Allocations, AreGivenBackAboveTheCapWhereACallFails) {
+  ScorerOptions options;
+  options.threads = 2, options.max_scratch_bytes = 1;
+  options.executor.parallel_for = [](void*, int64_t, testing::Task, void*) {};
+  Scorer scorer(model_, options);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
+  EXPECT_THROW(scorer.score(requests_.batch, scores.data()), InputError);
+  EXPECT_EQ(scorer.scratch_bytes(), 0u);
+}
 
 TEST(UnitAllocations, NoneOfARunner) {
   UnitSemantics semantics;

@@ -191,6 +191,17 @@ struct Executor {
   void* state = nullptr;  // the caller's; has to outlive what was given the executor
 };
 
+// Where the time of a call went, in seconds. `total` is what passed; each other is summed over the threads, so that
+// together they are at most threads times `total`. What is in none of them: checking the batch, finding what requests
+// have in common, and waiting.
+struct Timings {
+  double total = 0;    // from the begin of the call to its end
+  double look_up = 0;  // embedding users, contexts, candidates and behaviours, a caller's row look-up included
+  double fold = 0;     // folding into the activation units' first layers; none in a base model
+  double unit = 0;     // the rest of the activation units, and pooling
+  double tower = 0;
+};
+
 struct ScorerOptions {
   int threads = 1;  // 1 to 1024 that a call may use: its own and the library's, or an executor's
   Plan plan = Plan::kRequest;
@@ -198,6 +209,10 @@ struct ScorerOptions {
   // default.
   bool auto_fold = false;
   Executor executor = {};  // not called where threads is 1
+  bool timings = false;    // take Scorer::timings of each call; off, no clock is read
+  // Scratch memory that may stay from call to call, in bytes; 0: any. No request is refused for it: a call takes what
+  // it needs, and one that leaves more frees all of it before it returns, so the next call allocates anew.
+  size_t max_scratch_bytes = 0;
 };
 
 // What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
@@ -231,6 +246,14 @@ class DIN_INFER_API Scorer {
 
   // What Plan::kAuto weighs up before it scores the batch; scores nothing. Throws InputError.
   PlanReport explain_plan(const Batch& batch);
+
+  // Of the last call of `score`; zeros where it threw, before the first one, and without ScorerOptions::timings.
+  Timings timings() const;
+
+  // Scratch memory that calls have left for the next: it grows to what the largest took. The thread pool's is not in
+  // it.
+  size_t scratch_bytes() const;
+  void shrink();  // frees it; the next call allocates anew, with the same scores. Cannot fail.
 
  private:
   struct DIN_INFER_HIDDEN State;
@@ -300,7 +323,7 @@ class DIN_INFER_API ActivationUnitRunner {
   // (auto_fold apart) neither on the other queries and requests nor on the threads; NaN in a query stays in its row, in
   // a key among the rows of its request. Allocates nothing once it has seen a call as large. Throws InputError for
   // offsets, counts and null pointers that do not fit; `interests` is then as before. It must not overlap the keys or
-  // queries.
+  // queries. Where an executor fails, it holds anything.
   void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
 
  private:
