@@ -1,3 +1,5 @@
+#include <cstddef>
+
 #include "capi/border.hpp"
 #include "capi/handles.hpp"
 
@@ -8,7 +10,9 @@ using din_infer::InputError;
 using din_infer::Rows;
 using din_infer::UnitLayer;
 using din_infer::capi::At;
+using din_infer::capi::ExecutorOf;
 using din_infer::capi::Guard;
+using din_infer::capi::Known;
 using din_infer::capi::Text;
 using din_infer::capi::Threads;
 
@@ -21,6 +25,20 @@ UnitLayer Layer(const din_infer_unit_layer& layer) {
           View(layer.alpha), View(layer.mean), View(layer.var),     layer.eps};
 }
 
+using RunnerOptions = din_infer_activation_unit_runner_options;
+
+// Throws InputError for other flags than these too.
+RunnerOptions Options(const RunnerOptions* given, unsigned flags) {
+  constexpr size_t kFirstVersion = offsetof(RunnerOptions, executor) + sizeof(din_infer_executor);
+  RunnerOptions options = Known(given, kFirstVersion);
+  if ((options.flags & ~flags) != 0) {
+    throw InputError("flags: expected 0" + std::string(flags == 0 ? "" : " or DIN_INFER_AUTO_FOLD") + ", got " +
+                     std::to_string(options.flags));
+  }
+  options.threads = Threads(options.threads);
+  return options;
+}
+
 Rows View(const din_infer_rows& rows) { return {rows.values, rows.rows, {rows.offsets, rows.offsets_size}}; }
 
 }  // namespace
@@ -28,7 +46,8 @@ Rows View(const din_infer_rows& rows) { return {rows.values, rows.rows, {rows.of
 din_infer_status din_infer_activation_unit_runner_create(const char* interaction, const char* activation,
                                                          const char* normalize, const float* scale,
                                                          const din_infer_unit_layer* layers, int64_t layer_count,
-                                                         int threads, din_infer_activation_unit_runner** runner) {
+                                                         const din_infer_activation_unit_runner_options* options,
+                                                         din_infer_activation_unit_runner** runner) {
   return Guard([&] {
     auto& handle = At(runner, "runner");
     ActivationUnitParams params;
@@ -37,24 +56,32 @@ din_infer_status din_infer_activation_unit_runner_create(const char* interaction
     params.normalize = Text(normalize, "normalize");
     if (scale != nullptr) params.scale = *scale;
     for (int64_t l = 0; l < layer_count; ++l) params.layers.push_back(Layer((&At(layers, "layers"))[l]));
-    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(params, Threads(threads))};
+    const RunnerOptions known = Options(options, 0);
+    handle =
+        new din_infer_activation_unit_runner{ActivationUnitRunner(params, known.threads, ExecutorOf(known.executor))};
   });
 }
 
 din_infer_status din_infer_activation_unit_runner_of_model(const din_infer_model* model, const char* history,
-                                                           int threads, din_infer_activation_unit_runner** runner) {
+                                                           const din_infer_activation_unit_runner_options* options,
+                                                           din_infer_activation_unit_runner** runner) {
   return Guard([&] {
     auto& handle = At(runner, "runner");
-    handle = new din_infer_activation_unit_runner{
-        ActivationUnitRunner(At(model, "model").model, Text(history, "history"), Threads(threads))};
+    const RunnerOptions known = Options(options, DIN_INFER_AUTO_FOLD);
+    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(At(model, "model").model,
+                                                                       Text(history, "history"), known.threads,
+                                                                       known.flags != 0, ExecutorOf(known.executor))};
   });
 }
 
-din_infer_status din_infer_activation_unit_runner_share(const din_infer_activation_unit_runner* other, int threads,
+din_infer_status din_infer_activation_unit_runner_share(const din_infer_activation_unit_runner* other,
+                                                        const din_infer_activation_unit_runner_options* options,
                                                         din_infer_activation_unit_runner** runner) {
   return Guard([&] {
     auto& handle = At(runner, "runner");
-    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(At(other, "other").runner, Threads(threads))};
+    const RunnerOptions known = Options(options, 0);
+    handle = new din_infer_activation_unit_runner{
+        ActivationUnitRunner(At(other, "other").runner, known.threads, ExecutorOf(known.executor))};
   });
 }
 

@@ -50,6 +50,7 @@ din_infer_status NoteError() noexcept {
 
 int Threads(int threads) {
   constexpr int kMost = 1024;
+  if (threads == 0) return 1;
   if (threads < 1 || threads > kMost) {
     throw InputError("threads: expected 1 to " + std::to_string(kMost) + ", got " + std::to_string(threads));
   }

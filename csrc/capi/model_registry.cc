@@ -12,11 +12,11 @@ using din_infer::capi::Score;
 using din_infer::capi::ScoreUser;
 using din_infer::capi::Text;
 
-din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
+din_infer_status din_infer_model_registry_create(const char* path, const din_infer_scorer_options* options,
                                                  din_infer_model_registry** registry) {
   return Guard([&] {
     auto& handle = At(registry, "registry");
-    handle = new din_infer_model_registry{ModelRegistry(Text(path, "path"), Options(threads, flags))};
+    handle = new din_infer_model_registry{ModelRegistry(Text(path, "path"), Options(options))};
   });
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <string_view>
 
@@ -44,15 +45,21 @@ int64_t Candidates(const Batch& batch) {
 
 namespace din_infer::capi {
 
-ScorerOptions Options(int threads, unsigned flags) {
-  if ((flags & ~unsigned{DIN_INFER_AUTO_FOLD | DIN_INFER_AUTO_PLAN}) != 0) {
-    throw InputError("flags: expected 0, DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN or their sum, got " +
-                     std::to_string(flags));
+ScorerOptions Options(const din_infer_scorer_options* given) {
+  constexpr size_t kFirstVersion = offsetof(din_infer_scorer_options, executor) + sizeof(din_infer_executor);
+  const din_infer_scorer_options known = Known(given, kFirstVersion);
+  if ((known.flags & ~unsigned{DIN_INFER_AUTO_FOLD | DIN_INFER_AUTO_PLAN | DIN_INFER_TIMINGS}) != 0) {
+    throw InputError(
+        "flags: expected 0, DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN, DIN_INFER_TIMINGS or a sum of them, got " +
+        std::to_string(known.flags));
   }
   ScorerOptions options;
-  options.threads = Threads(threads);
-  options.plan = (flags & DIN_INFER_AUTO_PLAN) != 0 ? Plan::kAuto : Plan::kRequest;
-  options.auto_fold = (flags & DIN_INFER_AUTO_FOLD) != 0;
+  options.threads = Threads(known.threads);
+  options.plan = (known.flags & DIN_INFER_AUTO_PLAN) != 0 ? Plan::kAuto : Plan::kRequest;
+  options.auto_fold = (known.flags & DIN_INFER_AUTO_FOLD) != 0;
+  options.executor = ExecutorOf(known.executor);
+  options.timings = (known.flags & DIN_INFER_TIMINGS) != 0;
+  options.max_scratch_bytes = known.max_scratch_bytes;
   return options;
 }
 
@@ -72,11 +79,11 @@ void ScoreUser(Scorer& scorer, const User& user, const Batch& batch, float* scor
 
 }  // namespace din_infer::capi
 
-din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
+din_infer_status din_infer_scorer_create(const din_infer_model* model, const din_infer_scorer_options* options,
                                          din_infer_scorer** scorer) {
   return Guard([&] {
     auto& handle = At(scorer, "scorer");
-    handle = new din_infer_scorer{Scorer(At(model, "model").model, Options(threads, flags))};
+    handle = new din_infer_scorer{Scorer(At(model, "model").model, Options(options))};
   });
 }
 
@@ -100,6 +107,22 @@ din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* scorer, const d
     const din_infer::PlanReport of = At(scorer, "scorer").scorer.explain_plan(At(batch, "batch").batch);
     out = {of.candidates, of.distinct_candidates, of.pairs, of.distinct_pairs, of.request, of.candidate, of.chosen};
   });
+}
+
+din_infer_status din_infer_scorer_timings(const din_infer_scorer* scorer, din_infer_timings* timings) {
+  return Guard([&] {
+    din_infer_timings& out = At(timings, "timings");
+    const din_infer::Timings of = At(scorer, "scorer").scorer.timings();
+    out = {of.total, of.look_up, of.fold, of.unit, of.tower};
+  });
+}
+
+din_infer_status din_infer_scorer_scratch_bytes(const din_infer_scorer* scorer, size_t* bytes) {
+  return Guard([&] { At(bytes, "bytes") = At(scorer, "scorer").scorer.scratch_bytes(); });
+}
+
+din_infer_status din_infer_scorer_shrink(din_infer_scorer* scorer) {
+  return Guard([&] { At(scorer, "scorer").scorer.shrink(); });
 }
 
 din_infer_status din_infer_explain(const din_infer_model* model, const din_infer_batch* batch, const char* history,

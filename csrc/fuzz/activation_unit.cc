@@ -81,7 +81,7 @@ struct Unit {
 
   din_infer_status Make(din_infer_activation_unit_runner** runner) const {
     return din_infer_activation_unit_runner_create(interaction, activation, normalize, nullptr, layers.data(),
-                                                   static_cast<int64_t>(layers.size()), 1, runner);
+                                                   static_cast<int64_t>(layers.size()), nullptr, runner);
   }
 
   int64_t dim;

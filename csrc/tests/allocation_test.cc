@@ -128,7 +128,7 @@ TEST_P(Allocations, NoneInC) {
   din_infer_scorer* scorer = nullptr;
   din_infer_batch* batch = nullptr;
   ASSERT_EQ(din_infer_model_load(testing::GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(model, 1, 0, &scorer), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, nullptr, &scorer), DIN_INFER_OK);
   ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
   std::vector<float> scores(static_cast<size_t>(Scorer(model_).candidates(requests_.batch)));
   const auto score = [&] {

@@ -19,6 +19,12 @@ inline void ExpectInputError(din_infer_status got, const std::string& part) {
   ExpectRefused(got, DIN_INFER_INPUT_ERROR, part);
 }
 
+inline din_infer_scorer_options Options(int threads, unsigned flags = 0) {
+  din_infer_scorer_options options{};
+  options.size = sizeof(options), options.threads = threads, options.flags = flags;
+  return options;
+}
+
 // The columns of a C++ batch in a C one.
 inline void Fill(const Batch& from, din_infer_batch* to) {
   ASSERT_EQ(din_infer_batch_set_requests(to, from.requests), DIN_INFER_OK);

@@ -17,6 +17,7 @@ using testing::ExpectInputError;
 using testing::ExpectRefused;
 using testing::Fill;
 using testing::GoldenPath;
+using testing::Options;
 using testing::Requests;
 
 class CApi : public ::testing::TestWithParam<std::string> {
@@ -24,7 +25,8 @@ class CApi : public ::testing::TestWithParam<std::string> {
   void SetUp() override {
     ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &c_model_), DIN_INFER_OK);
     ASSERT_EQ(din_infer_batch_create(&batch_), DIN_INFER_OK);
-    ASSERT_EQ(din_infer_scorer_create(c_model_, 2, 0, &scorer_), DIN_INFER_OK);
+    const din_infer_scorer_options options = Options(2);
+    ASSERT_EQ(din_infer_scorer_create(c_model_, &options, &scorer_), DIN_INFER_OK);
     Fill(requests_.batch, batch_);
     expected_.resize(static_cast<size_t>(Scorer(model_).candidates(requests_.batch)));
     Scorer(model_).score(requests_.batch, expected_.data());
@@ -67,7 +69,7 @@ TEST_P(CApi, ScoresWithAFileOfBytesToo) {
   din_infer_scorer_free(std::exchange(scorer_, nullptr));
   din_infer_model_free(std::exchange(c_model_, nullptr));
   ASSERT_EQ(din_infer_model_load_bytes(bytes.data(), bytes.size(), "", &c_model_), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(c_model_, 1, 0, &scorer_), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(c_model_, nullptr, &scorer_), DIN_INFER_OK);
   EXPECT_EQ(Score(), expected_);
 }
 
@@ -93,7 +95,8 @@ TEST_P(CApi, ScoresACatalogueUnderBothPlans) {
   Fill(batch, batch_);
   for (const unsigned flags : {0u, unsigned{DIN_INFER_AUTO_PLAN}}) {
     din_infer_scorer_free(std::exchange(scorer_, nullptr));
-    ASSERT_EQ(din_infer_scorer_create(c_model_, 2, flags, &scorer_), DIN_INFER_OK);
+    const din_infer_scorer_options options = Options(2, flags);
+    ASSERT_EQ(din_infer_scorer_create(c_model_, &options, &scorer_), DIN_INFER_OK);
     EXPECT_EQ(Score(), expected_) << flags;
   }
   din_infer_plan_report report{};
@@ -165,7 +168,7 @@ TEST_P(CApi, Explains) {
 TEST_P(CApi, ReplacesAModel) {
   const std::string path = GoldenPath(GetParam(), ".onnx");
   din_infer_model_registry* registry = nullptr;
-  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), 1, 0, &registry), DIN_INFER_OK) << din_infer_last_error();
+  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), nullptr, &registry), DIN_INFER_OK) << din_infer_last_error();
   const auto score = [&] {
     std::vector<float> scores(expected_.size(), -1);
     EXPECT_EQ(din_infer_model_registry_score(registry, batch_, scores.data(), Size(scores)), DIN_INFER_OK);
@@ -190,15 +193,17 @@ TEST_P(CApi, ReplacesAModel) {
   EXPECT_EQ(din_infer_model_registry_model(registry, &model), DIN_INFER_OK);
   din_infer_model_registry_free(std::exchange(registry, nullptr));
   din_infer_scorer_free(std::exchange(scorer_, nullptr));
-  EXPECT_EQ(din_infer_scorer_create(model, 1, 0, &scorer_), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_scorer_create(model, nullptr, &scorer_), DIN_INFER_OK);
   din_infer_model_free(model);
   EXPECT_EQ(Score(), expected_);
 
-  ExpectInputError(din_infer_model_registry_create(path.c_str(), 0, 0, &registry), "threads: expected 1 to 1024");
-  ExpectInputError(din_infer_model_registry_create(nullptr, 1, 0, &registry), "path: expected a pointer");
+  const din_infer_scorer_options no_threads = Options(-1);
+  ExpectInputError(din_infer_model_registry_create(path.c_str(), &no_threads, &registry),
+                   "threads: expected 1 to 1024");
+  ExpectInputError(din_infer_model_registry_create(nullptr, nullptr, &registry), "path: expected a pointer");
   ExpectInputError(din_infer_model_registry_replace(nullptr, path.c_str()), "registry: expected a pointer");
-  ExpectRefused(din_infer_model_registry_create("/nonexistent/model.onnx", 1, 0, &registry), DIN_INFER_MODEL_FILE_ERROR,
-                "/nonexistent/model.onnx");
+  ExpectRefused(din_infer_model_registry_create("/nonexistent/model.onnx", nullptr, &registry),
+                DIN_INFER_MODEL_FILE_ERROR, "/nonexistent/model.onnx");
   EXPECT_EQ(registry, nullptr);
 }
 
@@ -241,14 +246,15 @@ TEST_P(CApi, RefusesNullPointersAndRoomThatDoesNotFit) {
   ExpectInputError(din_infer_scorer_score(nullptr, batch_, scores.data(), 0), "scorer: expected a pointer, got null");
   ExpectInputError(din_infer_scorer_score(scorer_, nullptr, scores.data(), 0), "batch: expected a pointer, got null");
   ExpectInputError(din_infer_scorer_candidates(scorer_, batch_, nullptr), "candidates: expected a pointer");
-  ExpectInputError(din_infer_scorer_create(nullptr, 1, 0, &scorer_), "model: expected a pointer");
-  ExpectInputError(din_infer_scorer_create(c_model_, 1, 0, nullptr), "scorer: expected a pointer");
+  ExpectInputError(din_infer_scorer_create(nullptr, nullptr, &scorer_), "model: expected a pointer");
+  ExpectInputError(din_infer_scorer_create(c_model_, nullptr, nullptr), "scorer: expected a pointer");
   din_infer_scorer* scorer = nullptr;
-  for (int threads : {0, -1, 1025}) {
-    ExpectInputError(din_infer_scorer_create(c_model_, threads, 0, &scorer), "threads: expected 1 to 1024, got ");
+  for (int threads : {std::numeric_limits<int>::min(), -1, 1025, std::numeric_limits<int>::max()}) {
+    const din_infer_scorer_options options = Options(threads, DIN_INFER_TIMINGS);
+    ExpectInputError(din_infer_scorer_create(c_model_, &options, &scorer), "threads: expected 1 to 1024, got ");
   }
-  ExpectInputError(din_infer_scorer_create(c_model_, 1, 8, &scorer),
-                   "flags: expected 0, DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN or their sum, got 8");
+  const din_infer_scorer_options unknown = Options(1, 8);
+  ExpectInputError(din_infer_scorer_create(c_model_, &unknown, &scorer), "DIN_INFER_TIMINGS or a sum of them, got 8");
   EXPECT_EQ(scorer, nullptr);
   ExpectInputError(din_infer_model_metadata(c_model_, nullptr, nullptr), "key: expected a pointer");
   ExpectInputError(din_infer_model_memory_bytes(nullptr, nullptr), "model: expected a pointer");

@@ -8,6 +8,7 @@
 
 #include "capi.hpp"
 #include "engine/model.hpp"
+#include "executor.hpp"
 #include "golden.hpp"
 #include "reference.hpp"
 #include "unit_params.hpp"
@@ -39,7 +40,7 @@ class CApiUnit : public ::testing::Test {
   din_infer_status Create(din_infer_activation_unit_runner** runner, const char* interaction = "outer",
                           const float* scale = nullptr) {
     return din_infer_activation_unit_runner_create(interaction, "dice", "none", scale, layers_.data(),
-                                                   static_cast<int64_t>(layers_.size()), 1, runner);
+                                                   static_cast<int64_t>(layers_.size()), nullptr, runner);
   }
 
   std::unique_ptr<testing::RandomUnit> random_;
@@ -54,7 +55,10 @@ TEST_F(CApiUnit, GivesTheInterestsOfCpp) {
   const float scale = 0.25f;
   din_infer_activation_unit_runner *runner = nullptr, *shared = nullptr;
   ASSERT_EQ(Create(&runner, "outer", &scale), DIN_INFER_OK) << din_infer_last_error();
-  ASSERT_EQ(din_infer_activation_unit_runner_share(runner, 2, &shared), DIN_INFER_OK);
+  testing::Asked asked;
+  din_infer_activation_unit_runner_options options{};
+  options.size = sizeof(options), options.threads = 2, options.executor = {testing::Backwards, &asked};
+  ASSERT_EQ(din_infer_activation_unit_runner_share(runner, &options, &shared), DIN_INFER_OK);
   int64_t dim = 0;
   EXPECT_EQ(din_infer_activation_unit_runner_dim(runner, &dim), DIN_INFER_OK);
   EXPECT_EQ(dim, 4);
@@ -73,6 +77,7 @@ TEST_F(CApiUnit, GivesTheInterestsOfCpp) {
   EXPECT_EQ(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), 12),
             DIN_INFER_OK);
   EXPECT_EQ(interests, expected);
+  EXPECT_GT(asked.calls, 0);
 
   for (const int64_t size : {0, 3, 11, 13, -12}) {
     ExpectInputError(
@@ -95,12 +100,26 @@ TEST_F(CApiUnit, RunsTheUnitOfAModel) {
   din_infer_activation_unit_runner* runner = nullptr;
   const Model cpp = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
   const std::string history = cpp.parts().histories[0].schema->name;
-  EXPECT_EQ(din_infer_activation_unit_runner_of_model(model, history.c_str(), 1, &runner), DIN_INFER_OK);
+  din_infer_activation_unit_runner_options options{};
+  options.size = sizeof(options), options.flags = DIN_INFER_AUTO_FOLD;
+  EXPECT_EQ(din_infer_activation_unit_runner_of_model(model, history.c_str(), &options, &runner), DIN_INFER_OK);
   int64_t dim = 0;
   EXPECT_EQ(din_infer_activation_unit_runner_dim(runner, &dim), DIN_INFER_OK);
   EXPECT_EQ(dim, cpp.parts().histories[0].unit->dim());
   din_infer_activation_unit_runner_free(std::exchange(runner, nullptr));
-  ExpectInputError(din_infer_activation_unit_runner_of_model(model, "nothing", 1, &runner), "history: expected ");
+  ExpectInputError(din_infer_activation_unit_runner_of_model(model, "nothing", &options, &runner),
+                   "history: expected ");
+  EXPECT_EQ(runner, nullptr);
+  options.flags |= DIN_INFER_TIMINGS;
+  ExpectInputError(din_infer_activation_unit_runner_of_model(model, history.c_str(), &options, &runner),
+                   "flags: expected 0 or DIN_INFER_AUTO_FOLD, got 5");
+  options.flags = DIN_INFER_AUTO_FOLD;
+  ExpectInputError(din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, layers_.data(),
+                                                           static_cast<int64_t>(layers_.size()), &options, &runner),
+                   "flags: expected 0, got 1");
+  options.size = 8;
+  ExpectInputError(din_infer_activation_unit_runner_of_model(model, history.c_str(), &options, &runner),
+                   "options.size: expected that of the struct");
   EXPECT_EQ(runner, nullptr);
   din_infer_model_free(model);
 }
@@ -116,8 +135,9 @@ TEST_F(CApiUnit, RefusesParametersThatDoNotFit) {
   ExpectInputError(Create(&runner), "layers[0].weights: expected 9 x 24 floats, got 215");
   layers_.clear();
   ExpectInputError(Create(&runner), "layers: expected at least one");
-  ExpectInputError(din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, nullptr, 1, 1, &runner),
-                   "layers: expected a pointer");
+  ExpectInputError(
+      din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, nullptr, 1, nullptr, &runner),
+      "layers: expected a pointer");
   EXPECT_EQ(runner, nullptr);
 }
 

@@ -217,7 +217,8 @@ TEST_P(Embeddings, AreTakenInC) {
   din_infer_scorer* scorer = nullptr;
   din_infer_batch* batch = nullptr;
   ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(model, 1, DIN_INFER_AUTO_PLAN, &scorer), DIN_INFER_OK);
+  const din_infer_scorer_options options = testing::Options(1, DIN_INFER_AUTO_PLAN);
+  ASSERT_EQ(din_infer_scorer_create(model, &options, &scorer), DIN_INFER_OK);
   ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
   testing::Fill(embedded_.batch, batch);
   std::vector<float> scores(expected.size());
@@ -314,7 +315,7 @@ TEST_P(Embeddings, AreLookedUpInC) {
   din_infer_scorer* scorer = nullptr;
   din_infer_batch* batch = nullptr;
   ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(model, 1, 0, &scorer), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, nullptr, &scorer), DIN_INFER_OK);
   ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
   Service service(model_.parts());
   std::string last;

@@ -224,7 +224,7 @@ TEST_P(Users, AreTheSameInC) {
   din_infer_batch *of_user = nullptr, *behaviours = nullptr, *lists = nullptr;
   din_infer_user* user = nullptr;
   ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(model, 1, 0, &scorer), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_scorer_create(model, nullptr, &scorer), DIN_INFER_OK);
   for (din_infer_batch** batch : {&of_user, &behaviours, &lists}) {
     ASSERT_EQ(din_infer_batch_create(batch), DIN_INFER_OK);
   }
@@ -258,7 +258,7 @@ TEST_P(Users, AreOfTheirVersionInARegistry) {
   const std::vector<float> expected = Score(whole.batch);
   din_infer_model_registry* registry = nullptr;
   din_infer_batch *of_user = nullptr, *lists = nullptr;
-  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), 1, 0, &registry), DIN_INFER_OK) << din_infer_last_error();
+  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), nullptr, &registry), DIN_INFER_OK) << din_infer_last_error();
   for (din_infer_batch** batch : {&of_user, &lists}) ASSERT_EQ(din_infer_batch_create(batch), DIN_INFER_OK);
   testing::Fill(OfUser(one.batch), of_user);
   testing::Fill(Lists(whole.batch), lists);

@@ -158,12 +158,55 @@ DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch,
 
 /* ---- scoring ---- */
 
-/* Flags of din_infer_scorer_create, added up; 0 for none. */
+/* Flags of options, added up; 0 for none. */
 enum {
   DIN_INFER_AUTO_FOLD = 1, /* fold on the history's side where that is faster: scores within 1e-6 of the default's */
-  DIN_INFER_AUTO_PLAN = 2  /* score candidate by candidate, not request by request, where requests have so much in
+  DIN_INFER_AUTO_PLAN = 2, /* score candidate by candidate, not request by request, where requests have so much in
                               common that this takes clearly less work: the same scores */
+  DIN_INFER_TIMINGS = 4    /* take the times of each call, for din_infer_scorer_timings; off, no clock is read */
 };
+
+/* Threads of the caller's in place of the library's pool: a serving framework's, so that one pool has all the work.
+ *
+ *   static void parallel_for(void* pool, int64_t count, void (*task)(void*, int64_t), void* context) {
+ *     for (int64_t i = 1; i < count; ++i) pool_start(pool, task, context, i);
+ *     task(context, 0);
+ *     pool_wait(pool);
+ *   }
+ *   din_infer_scorer_options options = {.size = sizeof options, .threads = 8, .executor = {parallel_for, pool}};
+ */
+typedef struct din_infer_executor {
+  /* Calls task(context, i) exactly once for each i in [0, count), on any threads, in any order, at once or one after
+   * the other, and returns when all these calls have. They have to see what the calling thread wrote before, and it
+   * what they wrote: that comes with starting and joining threads, and with any queue under a mutex. `count` is at
+   * least 2 and at most the number of threads asked for. Tasks never wait for one another, and call no parallel_for. No
+   * C++ exception leaves a task, and none may leave parallel_for, nor may longjmp.
+   *
+   * One call of the library's may call it several times, from the thread that made that call, which may be one of the
+   * executor's own. Scorers of several threads, and a registry, call it from these at once. While it waits for tasks, a
+   * thread may do other work, but none with the same scorer or runner. An index that comes twice, is another, or is
+   * left out makes the library's call an INPUT_ERROR.
+   *
+   * Null: the library's pool. */
+  void (*parallel_for)(void* state, int64_t count, void (*task)(void* context, int64_t index), void* context);
+  void* state; /* the caller's; has to outlive what was given the executor, which is copied */
+} din_infer_executor;
+
+/* Of a scorer, and of the scorers of a registry. Zeros are what there is without options:
+ *
+ *   din_infer_scorer_options options = {.size = sizeof options, .threads = 2};
+ *
+ * Later versions may add fields at the end. A caller that was compiled before leaves them at zero, as its `size` says;
+ * a library from before takes them where they are zero, and says INPUT_ERROR where they are not. */
+typedef struct din_infer_scorer_options {
+  size_t size;    /* sizeof(din_infer_scorer_options) */
+  int threads;    /* that a call may use, 1 to 1024: the calling one and the library's, or an executor's; 0 is 1 */
+  unsigned flags; /* DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN, DIN_INFER_TIMINGS */
+  /* Bytes of scratch memory that may stay from call to call; 0: any number. No request is refused for it: a call takes
+   * what it needs, and one that leaves more frees all of it before it returns, so the next call allocates anew. */
+  size_t max_scratch_bytes;
+  din_infer_executor executor; /* not called where `threads` is 1 */
+} din_infer_scorer_options;
 
 /* What a batch has in common, and the multiply-adds that scoring it takes. Zeros for a base model, whose candidates all
  * share one pooled history. */
@@ -174,8 +217,9 @@ typedef struct din_infer_plan_report {
   int64_t chosen;                          /* multiply-adds of what DIN_INFER_AUTO_PLAN does */
 } din_infer_plan_report;
 
-/* A scorer that uses up to `threads` threads, 1 to 1024, the caller's own among them. OUT_OF_MEMORY. */
-DIN_INFER_API din_infer_status din_infer_scorer_create(const din_infer_model* model, int threads, unsigned flags,
+/* options: copied; null for one thread and no flags. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_scorer_create(const din_infer_model* model,
+                                                       const din_infer_scorer_options* options,
                                                        din_infer_scorer** scorer);
 DIN_INFER_API void din_infer_scorer_free(din_infer_scorer* scorer);
 
@@ -193,6 +237,28 @@ DIN_INFER_API din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, 
  * INPUT_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_scorer_explain_plan(din_infer_scorer* scorer, const din_infer_batch* batch,
                                                              din_infer_plan_report* report);
+
+/* Where the time of a call went, in seconds. `total` is what passed; each other is summed over the threads, so that
+ * together they are at most threads times `total`. What is in none of them: checking the batch, finding what requests
+ * have in common, and waiting. */
+typedef struct din_infer_timings {
+  double total;   /* from the begin of the call to its end */
+  double look_up; /* embedding users, contexts, candidates and behaviours, a caller's row look-up included */
+  double fold;    /* folding into the activation units' first layers; none in a base model */
+  double unit;    /* the rest of the activation units, and pooling */
+  double tower;
+} din_infer_timings;
+
+/* Writes the times of the scorer's last call that scored; zeros where it failed, before the first one, and without
+ * DIN_INFER_TIMINGS. */
+DIN_INFER_API din_infer_status din_infer_scorer_timings(const din_infer_scorer* scorer, din_infer_timings* timings);
+
+/* Writes the bytes of scratch memory that calls have left for the next, which grow to what the largest took. A thread
+ * pool's memory is not in it. */
+DIN_INFER_API din_infer_status din_infer_scorer_scratch_bytes(const din_infer_scorer* scorer, size_t* bytes);
+
+/* Frees the scratch memory; the next call allocates anew, and gives the same scores. */
+DIN_INFER_API din_infer_status din_infer_scorer_shrink(din_infer_scorer* scorer);
 
 /* Writes with what weight each behaviour of `history` is added to the user interest of each candidate: request after
  * request, candidate after candidate, behaviour after behaviour, those that the schema's max_length leaves out with 0.
@@ -227,9 +293,10 @@ DIN_INFER_API din_infer_status din_infer_scorer_score_user(din_infer_scorer* sco
 
 /* ---- replacing a model while it serves ---- */
 
-/* Loads the first version, from a file, in this thread, and checks it as `replace` does. Its scorers use up to
- * `threads` threads and have the `flags` of din_infer_scorer_create. INPUT_ERROR, MODEL_FILE_ERROR, OUT_OF_MEMORY. */
-DIN_INFER_API din_infer_status din_infer_model_registry_create(const char* path, int threads, unsigned flags,
+/* Loads the first version, from a file, in this thread, and checks it as `replace` does. options: of its
+ * scorers, copied; null for one thread and no flags. INPUT_ERROR, MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_create(const char* path,
+                                                               const din_infer_scorer_options* options,
                                                                din_infer_model_registry** registry);
 /* Waits for what is being loaded. No other call on the registry may be running. */
 DIN_INFER_API void din_infer_model_registry_free(din_infer_model_registry* registry);
@@ -297,26 +364,34 @@ typedef struct din_infer_rows {
   int64_t offsets_size;   /* requests + 1 */
 } din_infer_rows;
 
+/* Of a runner. Zeros are what there is without options; `size` as in din_infer_scorer_options. */
+typedef struct din_infer_activation_unit_runner_options {
+  size_t size;    /* sizeof(din_infer_activation_unit_runner_options) */
+  int threads;    /* as in din_infer_scorer_options */
+  unsigned flags; /* DIN_INFER_AUTO_FOLD for the unit of a model; 0 else */
+  din_infer_executor executor;
+} din_infer_activation_unit_runner_options;
+
 /* Packs an activation unit, whose parameters may go afterwards.
  * interaction: "outer", whose input is [k, q, vec(k (x) q)], or "hadamard", [q, k, q - k, q * k].
  * activation: "sigmoid", "relu", "prelu", "tanh", "dice" or "bisigmoid". normalize: "none" or "softmax".
  * scale: a factor on weights before the softmax; null for none.
- * layers: layer_count of them, the last with one output. threads: 1 to 1024. INPUT_ERROR, OUT_OF_MEMORY. */
-DIN_INFER_API din_infer_status din_infer_activation_unit_runner_create(const char* interaction, const char* activation,
-                                                                       const char* normalize, const float* scale,
-                                                                       const din_infer_unit_layer* layers,
-                                                                       int64_t layer_count, int threads,
-                                                                       din_infer_activation_unit_runner** runner);
+ * layers: layer_count of them, the last with one output. options: copied, here and below; null for one thread.
+ * INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_create(
+    const char* interaction, const char* activation, const char* normalize, const float* scale,
+    const din_infer_unit_layer* layers, int64_t layer_count, const din_infer_activation_unit_runner_options* options,
+    din_infer_activation_unit_runner** runner);
 
 /* The unit of one of a model's histories. INPUT_ERROR for an unknown history and for a base model; OUT_OF_MEMORY. */
-DIN_INFER_API din_infer_status din_infer_activation_unit_runner_of_model(const din_infer_model* model,
-                                                                         const char* history, int threads,
-                                                                         din_infer_activation_unit_runner** runner);
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_of_model(
+    const din_infer_model* model, const char* history, const din_infer_activation_unit_runner_options* options,
+    din_infer_activation_unit_runner** runner);
 
-/* A runner for another thread that shares the unit of `other`. OUT_OF_MEMORY. */
-DIN_INFER_API din_infer_status din_infer_activation_unit_runner_share(const din_infer_activation_unit_runner* other,
-                                                                      int threads,
-                                                                      din_infer_activation_unit_runner** runner);
+/* A runner for another thread that shares the unit of `other`. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_share(
+    const din_infer_activation_unit_runner* other, const din_infer_activation_unit_runner_options* options,
+    din_infer_activation_unit_runner** runner);
 DIN_INFER_API void din_infer_activation_unit_runner_free(din_infer_activation_unit_runner* runner);
 
 /* Writes D, the width of keys and queries. */
@@ -326,7 +401,8 @@ DIN_INFER_API din_infer_status din_infer_activation_unit_runner_dim(const din_in
 /* Writes the user interest of each query, u(q) = sum_t c_t a(k_t, q) k_t, to interests[0 .. size), row-major
  * [queries->rows, D], zeros where a query's request has no keys. Keys and queries have as many requests.
  * counts: [keys->rows], how often each key occurs, at least once; null: once each.
- * `interests` must not overlap keys or queries, and is as before on failure. INPUT_ERROR, OUT_OF_MEMORY. */
+ * `interests` must not overlap keys or queries, and is as before on failure, but for that of an executor, after
+ * which it holds anything. INPUT_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_activation_unit_runner_run(din_infer_activation_unit_runner* runner,
                                                                     const din_infer_rows* keys,
                                                                     const din_infer_rows* queries,

@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
   din_infer_scorer* scorer;
   din_infer_batch* batch;
   check(din_infer_model_load(argv[1], &model));
-  check(din_infer_scorer_create(model, 1, 0, &scorer));
+  check(din_infer_scorer_create(model, NULL, &scorer));
   check(din_infer_batch_create(&batch));
   FILE* file = fopen(argv[2], "r");
   expect(file != NULL, "a batch that can be opened");
