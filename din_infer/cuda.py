@@ -64,7 +64,7 @@ class Core:
         self._unknown = {column.name: 0 for column in looked_up}
         self._with_default = [c.name for c in looked_up if self._schema.tables[str(c.spec.table)].ids != "hash"]
         self._counting = Lock()
-        self._launching = Lock()  # one stream runs all work in turn, and Triton's launches promise nothing of threads
+        self._launching = Lock()  # Triton's launches promise nothing of threads, and a device runs their work in turn
 
     @classmethod
     def from_file(cls, path: str) -> Core:

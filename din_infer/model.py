@@ -75,7 +75,8 @@ class PlanReport(NamedTuple):
 class Ranking(NamedTuple):
     """Each request's best candidates, best first, of equal scores the one listed first.
 
-    `positions` int64: places in the request's list of candidates; `scores` float32: their probabilities.
+    `positions` int64: places in the request's list of candidates; `scores` float32: their probabilities. Tensors where
+    `Model.score` would give one.
     """
 
     positions: Jagged
@@ -304,7 +305,7 @@ class Model:
     def memory_bytes(self) -> int:
         """Bytes of main memory that the model's parameters and vocabularies take, memory-mapped ones included.
 
-        On a GPU, of its memory for the parameters, and of main memory for the look-up of ids.
+        On a GPU, of its memory for the parameters and for the look-up of int64 ids, and of main memory for that of all.
         """
         return self._core.memory_bytes
 
