@@ -14,6 +14,7 @@ import pytest
 
 import din_infer
 from din_infer.errors import InputError
+from din_infer.kernels import ActivationUnitParams, activation_unit
 
 SECONDS = 20  # after which a child that hangs is ended by its own alarm
 
@@ -141,3 +142,38 @@ def check_children_while_others_score(model, columns, expected, children):
             done.set()
         assert codes == [0] * children
         assert [thread.result() for thread in running] == [None, None]
+
+
+def unit_params():
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((5, 32), (1, 5))]
+    biases = [np.zeros(n, np.float32) for n in (5, 1)]
+    return ActivationUnitParams("hadamard", weights, biases, "sigmoid", normalize="softmax")
+
+
+def unit_call(requests, behaviours, counted):
+    """Arguments of `activation_unit`, with two queries a request."""
+    rng = np.random.default_rng(behaviours)
+    keys, queries = (rng.standard_normal((n, 8), np.float32) for n in (requests * behaviours, requests * 2))
+    counts = rng.integers(1, 4, len(keys)) if counted else None
+    return keys, np.arange(requests + 1) * behaviours, queries, np.arange(requests + 1) * 2, counts
+
+
+@needs_fork
+@forks
+def test_one_activation_unit_for_all_calls():
+    """What a call leaves to the next one, after large ones and small ones, changes nothing; nor does a fork."""
+    calls = [
+        unit_call(*case) for case in ((1, 1, False), (5, 30, True), (5, 30, False), (1, 150_000, True), (0, 0, False))
+    ]
+    expected = [activation_unit(*arrays, unit_params(), counts=c, threads=1).tobytes() for *arrays, c in calls]
+    shared = unit_params()
+
+    def same(place):
+        *arrays, counts = calls[place % len(calls)]
+        found = activation_unit(*arrays, shared, counts=counts, threads=1 + place % 3)
+        return found.tobytes() == expected[place % len(calls)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(same, range(60)))
+    assert in_child(lambda: all(map(same, range(10)))) == 0

@@ -1,4 +1,5 @@
-// What is for one thread at a time, kept from one call to the next.
+// What is for one thread at a time, kept from one call to the next. Take and Return with the GIL held: a child that is
+// forked in another thread would inherit the lock.
 #pragma once
 
 #include <map>

@@ -69,9 +69,11 @@ void SharedUnit::Run(const Floats& keys, const Int64s& key_offsets, const Floats
   const int64_t* key_counts = counts.has_value() ? counts->data() : nullptr;
   float* interests = out.mutable_data();
   const bool kept = keys.size() + 16 * key_offsets.size() <= kKeptFloats;
-  py::gil_scoped_release release;
   auto runner = runners_.Take(threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, threads); });
-  runner->run(key_rows, query_rows, interests, key_counts);
+  {
+    py::gil_scoped_release release;
+    runner->run(key_rows, query_rows, interests, key_counts);
+  }
   if (kept) runners_.Return(threads, std::move(runner));
 }
 
