@@ -34,7 +34,8 @@ def explain(
     """The activation weights of one request's behaviours, from the runtime: what the user interest is made of.
 
     Weights are those after scale and, where the model declares it, softmax. Behaviours that `max_length` leaves out
-    weigh 0.
+    weigh 0. Without softmax a sign alone says nothing, for the tower learns what to make of it: compare a candidate's
+    weights with each other.
 
     Examples:
 
