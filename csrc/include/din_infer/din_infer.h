@@ -183,9 +183,9 @@ typedef struct din_infer_executor {
    * C++ exception leaves a task, and none may leave parallel_for, nor may longjmp.
    *
    * One call of the library's may call it several times, from the thread that made that call, which may be one of the
-   * executor's own. Scorers of several threads, and a registry, call it from these at once. While it waits for tasks, a
-   * thread may do other work, but none with the same scorer or runner. An index that comes twice, is another, or is
-   * left out makes the library's call an INPUT_ERROR.
+   * executor's own. Scorers of several threads, and a registry, whose loading thread scores too, call it at once. While
+   * it waits for tasks, a thread may do other work, but none with the same scorer or runner. An index that comes twice,
+   * is another, or is left out makes the library's call an INPUT_ERROR.
    *
    * Null: the library's pool. */
   void (*parallel_for)(void* state, int64_t count, void (*task)(void* context, int64_t index), void* context);

@@ -181,10 +181,10 @@ struct Executor {
   // throw nothing.
   //
   // One call of the library's may call it several times, from the thread that made that call, which may be one of the
-  // executor's own. Scorers of several threads, and a registry, call it from these at once. While it waits for tasks, a
-  // thread may do other work, but none with the same Scorer or runner. It may throw once no task runs or will run, and
-  // the library's call then throws the same; that throws InputError for an index that comes twice, is another, or is
-  // left out.
+  // executor's own. Scorers of several threads, and a registry, whose loading thread scores too, call it at once. While
+  // it waits for tasks, a thread may do other work, but none with the same Scorer or runner. It may throw once no task
+  // runs or will run: the library's call throws the same, and InputError for an index that comes twice, is another, or
+  // is left out.
   //
   // Null: the library's pool.
   void (*parallel_for)(void* state, int64_t count, void (*task)(void* context, int64_t index), void* context) = nullptr;
