@@ -42,9 +42,17 @@ bool Batcher::Add(const Call& call) {
   return true;
 }
 
+void Batcher::Hurry() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    hurrying_ = true;
+  }
+  changed_.notify_all();
+}
+
 std::vector<Call> Batcher::Take() {
   std::unique_lock<std::mutex> lock(mutex_);
-  const auto full = [this] { return ending_ || waiting_.size() >= options_.batch; };
+  const auto full = [this] { return ending_ || hurrying_ || waiting_.size() >= options_.batch; };
   do {
     changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
     if (!full()) changed_.wait_until(lock, waiting_.front().arrival + options_.wait, full);

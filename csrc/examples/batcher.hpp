@@ -36,6 +36,7 @@ class Batcher {
   ~Batcher();  // scores what waits, then ends
 
   bool Add(const Call& call);  // false: too many wait already
+  void Hurry();                // from here on nothing waits for others to share a call with
 
  private:
   void Work();
@@ -48,7 +49,7 @@ class Batcher {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Call> waiting_;
-  bool ending_ = false;
+  bool hurrying_ = false, ending_ = false;
   std::vector<std::thread> workers_;
 };
 

@@ -106,6 +106,7 @@ int Serve(const std::string& path) {
 
   constexpr timespec kPause{0, 200'000'000};
   while (sigtimedwait(&end, nullptr, &kPause) < 0) watcher.Check(registry);
+  batcher.Hurry();
   server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(10));  // waits for the calls that are there
   return 0;
 }

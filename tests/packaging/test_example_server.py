@@ -21,6 +21,7 @@ import din_infer
 from din_infer.batch import encode
 
 GOLDEN = ROOT / "tests" / "golden"
+OVERLOADED = '{"error": 8}\n'  # RESOURCE_EXHAUSTED
 MODELS = sorted((path.stem for path in GOLDEN.glob("*.onnx")), reverse=True)
 
 
@@ -143,26 +144,44 @@ def test_a_bad_request_spoils_no_other(server: Server, tmp_path: Path) -> None:
     assert replies[: len(good)] == replies[-len(good) :]
 
 
-def test_overload_is_answered_and_the_end_waits_for_calls(programs: Path, model: Path, tmp_path: Path) -> None:
+def test_load_is_measured(server: Server, tmp_path: Path) -> None:
     loaded, columns = golden(MODELS[0])
-    long = {
-        name: rows[:1] if name.startswith(("user.", "context.")) else [rows[0] * 300] for name, rows in columns.items()
-    }
-    requests = write_requests(loaded, long, tmp_path / "long.jsonl")
-    server = Server(programs, model, "--workers=1", "--queue=1", "--batch=1")
-    load = "--rates=1000", "--seconds=1", "--deadline_ms=4000", "--json"
-    (figures,) = json.loads(server.load(*load, requests=requests).stdout)
-    assert figures["ok"] > 0, figures
-    assert figures["overloaded"] > 0, figures
-    assert figures["failed"] == 0, figures
-    assert figures["p50_ms"] <= figures["p99_ms"] <= figures["p99_9_ms"] <= figures["max_ms"]
-    with subprocess.Popen(
-        [programs / "din_infer_load", f"--server={server.address}", *load, requests], stdout=subprocess.PIPE
-    ) as client:
-        time.sleep(0.5)
-        assert server.end() == 0
-        (figures,) = json.loads(client.communicate()[0])
-    assert figures["ok"] > 0, figures
+    requests = write_requests(loaded, columns, tmp_path / "requests.jsonl")
+    load = "--rates=100,50", "--seconds=0.4", "--deadline_ms=60000", "--json"
+    runs = json.loads(server.load(*load, requests=requests).stdout)
+    assert len(runs) == 2
+    for figures in runs:
+        assert figures["ok"] > 0, figures
+        assert figures["overloaded"] == figures["failed"] == 0, figures
+        assert figures["p50_ms"] <= figures["p99_ms"] <= figures["p99_9_ms"] <= figures["max_ms"]
+
+
+def test_overload_is_answered_and_the_end_waits_for_calls(programs: Path, model: Path, tmp_path: Path) -> None:
+    """The one worker is held: it waits a while for a fourth call, which the queue has no room for."""
+    loaded, columns = golden(MODELS[0])
+    lines = write_requests(loaded, columns, tmp_path / "three.jsonl").read_text(encoding="utf-8").splitlines()
+    three, one = tmp_path / "three.jsonl", tmp_path / "one.jsonl"
+    three.write_text("\n".join(lines[:3]), encoding="utf-8")
+    one.write_text(lines[0], encoding="utf-8")
+    server = Server(programs, model, "--workers=1", "--queue=3", "--batch=4", "--wait_us=2000000000")
+    client = [programs / "din_infer_load", f"--server={server.address}", "--print", "--deadline_ms=100000", three]
+    with subprocess.Popen(client, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        try:
+            given_up = 0  # calls that may have taken a place in the queue from those that wait
+            while (reply := server.load("--print", "--deadline_ms=2000", requests=one).stdout) != OVERLOADED:
+                assert json.loads(reply) == {"error": 4}  # past its deadline
+                given_up += 1
+                assert given_up < 20
+            assert server.load("--print", "--deadline_ms=100000", requests=three).stdout == OVERLOADED * 3
+            assert waiting.poll() is None or given_up >= 3
+            assert server.end() == 0
+            replies = [json.loads(line) for line in waiting.communicate(timeout=60)[0].splitlines()]
+        finally:
+            server.process.kill()
+            waiting.kill()
+    answered = [reply for reply in replies if "modelVersion" in reply]
+    assert len(answered) >= 3 - given_up
+    assert all(reply == json.loads(OVERLOADED) for reply in replies if "modelVersion" not in reply), replies
 
 
 def test_flags_and_files_are_checked(programs: Path, tmp_path: Path) -> None:
