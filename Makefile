@@ -76,12 +76,12 @@ sanitize-asan sanitize-tsan: sanitize-%: $(STAMPS)/build-tools
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(FIXED_ADDRESSES) \
 	  $(BIN)/ctest --test-dir build/$* --output-on-failure
 
-# libFuzzer on the model reader, on request decoding and on the activation unit in C. The golden files are seeds for all:
-# any bytes make a batch. What
-# it finds goes to build/fuzz/corpus/, where the next run starts. An input takes milliseconds; a minute is a hang.
+# libFuzzer on the model reader, on request decoding, and in C on the activation unit and on batches, users and
+# registries. The golden files are seeds for all: any bytes make a batch. What it finds goes to build/fuzz/corpus/, where
+# the next run starts. An input takes milliseconds; a minute is a hang.
 FUZZ_SECONDS ?= 60
-.PHONY: fuzz fuzz-build fuzz-activation_unit fuzz-model_file fuzz-requests
-fuzz: fuzz-activation_unit fuzz-model_file fuzz-requests
+.PHONY: fuzz fuzz-build fuzz-activation_unit fuzz-capi fuzz-model_file fuzz-requests
+fuzz: fuzz-activation_unit fuzz-capi fuzz-model_file fuzz-requests
 fuzz-build: $(STAMPS)/build-tools
 	scripts/system-packages $(PYTHON) clang
 	@command -v clang++ >/dev/null || { echo "make fuzz needs clang++, which could not be installed"; exit 1; }
@@ -90,8 +90,8 @@ fuzz-build: $(STAMPS)/build-tools
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_INFER_FUZZ=ON --log-level=WARNING
 	$(BIN)/cmake --build build/fuzz
 fuzz-model_file: MAX_LENGTH := 65536
-fuzz-activation_unit fuzz-requests: MAX_LENGTH := 4096
-fuzz-activation_unit fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
+fuzz-activation_unit fuzz-capi fuzz-requests: MAX_LENGTH := 4096
+fuzz-activation_unit fuzz-capi fuzz-model_file fuzz-requests: fuzz-%: fuzz-build
 	mkdir -p build/fuzz/corpus/$*
 	$(FIXED_ADDRESSES) build/fuzz/fuzz/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -max_len=$(MAX_LENGTH) -timeout=60 -verbosity=0 -print_funcs=0 \
 	  -print_final_stats=1 -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* tests/golden
