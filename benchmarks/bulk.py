@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="of the users, by length of history, each Nth"
     )
-    parser.add_argument("--no-peer", action="store_true", help="leave ONNX Runtime out")
+    parser.add_argument("--against", choices=["request", "onnxruntime"], help="default: plan request and ONNX Runtime")
     parser.add_argument("--model", type=Path, help="a model file; default: an untrained one")
     parser.add_argument("--case", choices=["popular", "catalogue"], help="default: both")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: processor time of all threads")
@@ -67,7 +67,9 @@ def main() -> None:
         for name, (columns, shared) in cases.items():
             plans[name] = model.explain_plan(columns, catalogue=shared)._asdict()
             found = competitors(model, columns, shared)
-            if not arguments.no_peer:
+            if arguments.against == "onnxruntime":
+                del found[1:]
+            if arguments.against != "request":
                 found.append(peer(model, path, columns, shared, arguments.threads))
             measured = timing.measure(
                 found,

@@ -33,13 +33,12 @@ from din_infer.bench.timing import Competitor
 from din_infer.semantics import ActivationUnit, Layers
 from din_infer.tables import columns_of, list_array
 
-ITEMS, CANDIDATES = 1_000_000, 200
+CANDIDATES = 200
 MEAN_HISTORY, SPREAD = 200.0, 0.9  # of the log-normal number of a user's behaviours
 USERS_AT_ONCE = 1000
 SCHEMA = {
     "version": 1,
     "request": {"key": "request_id"},
-    "tables": {"item": {"dim": 64, "ids": {"identity": ITEMS}}},
     "candidate": {"item_id": {"table": "item"}},
     "histories": {"history": {"features": {"item_id": None}}},
 }
@@ -58,6 +57,7 @@ finally:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
+    parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", default="12500,25000,50000,100000", help="of the files, comma-separated")
     parser.add_argument("--compared", type=int, default=2000, help="users that both plans score")
     parser.add_argument("--threads", type=int, default=1)
@@ -65,34 +65,37 @@ def main() -> None:
     arguments = parser.parse_args()
     counts = [int(count) for count in arguments.users.split(",") if count]
     with tempfile.TemporaryDirectory() as folder:
-        path = write_model(Path(folder))
+        path = write_model(Path(folder), arguments.items)
         model = din_infer.load(path, threads=arguments.threads)
-        table, plan = compare_plans(model, arguments.compared, arguments.rounds)
+        table, plan = compare_plans(model, arguments.compared, arguments.items, arguments.rounds)
         runs = []
         for count in counts:
-            write_requests(Path(folder) / "requests.parquet", count)
+            write_requests(Path(folder) / "requests.parquet", count, arguments.items)
             runs.append(run_command(path, Path(folder), count, arguments.threads))
             Console().print(runs[-1])
     settings = {
         "threads": arguments.threads,
-        "items": ITEMS,
+        "items": arguments.items,
         "candidates": CANDIDATES,
         "mean_history": MEAN_HISTORY,
         "model_bytes": model.memory_bytes,
     }
     content = report.results("bulk-synthetic", settings, table, plan=plan, runs=runs)
-    for path in report.write(content, table, f"{ITEMS:,} items, both plans", arguments.out):
+    for path in report.write(content, table, f"{arguments.items:,} items, both plans", arguments.out):
         Console().print(path)
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, items: int) -> Path:
+    schema = {**SCHEMA, "tables": {"item": {"dim": 64, "ids": {"identity": items}}}}
     unit = ActivationUnit(hidden=(80, 40), activation="sigmoid")
     semantics = Semantics("activation_unit", {"history": unit}, Layers(hidden=(80, 40), activation="sigmoid"))
-    return exported(untrained(Schema.from_dict(SCHEMA), semantics, {}, seed=0), folder / "model.onnx")
+    return exported(untrained(Schema.from_dict(schema), semantics, {}, seed=0), folder / "model.onnx")
 
 
-def compare_plans(model: din_infer.Model, users: int, rounds: int) -> tuple[list[report.Row], dict[str, Any]]:
-    requests = pa.concat_tables(list(requests_of(users)))
+def compare_plans(
+    model: din_infer.Model, users: int, items: int, rounds: int
+) -> tuple[list[report.Row], dict[str, Any]]:
+    requests = pa.concat_tables(list(requests_of(users, items)))
     columns = columns_of(requests, model.schema)
     plan = model.explain_plan(columns)
     auto = "din_infer, plan auto"
@@ -105,7 +108,7 @@ def compare_plans(model: din_infer.Model, users: int, rounds: int) -> tuple[list
         rounds=rounds,
         min_rounds=rounds,
     )
-    return report.rows(f"{users} users x {CANDIDATES} of {ITEMS:,} items", measured), plan._asdict()
+    return report.rows(f"{users} users x {CANDIDATES} of {items:,} items", measured), plan._asdict()
 
 
 def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str, Any]:
@@ -129,17 +132,17 @@ def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str
     }
 
 
-def write_requests(path: Path, users: int) -> None:
-    with pq.ParquetWriter(path, next(requests_of(1)).schema) as writer:
-        for table in requests_of(users):
+def write_requests(path: Path, users: int, items: int) -> None:
+    with pq.ParquetWriter(path, next(requests_of(1, items)).schema) as writer:
+        for table in requests_of(users, items):
             writer.write_table(table)
 
 
-def requests_of(users: int) -> Iterator[pa.Table]:
+def requests_of(users: int, items: int) -> Iterator[pa.Table]:
     """The same first requests for any number of users."""
-    weights = 1 / np.arange(1, ITEMS + 1)
+    weights = 1 / np.arange(1, items + 1)
     shares = np.cumsum(weights / weights.sum())
-    ids = np.random.default_rng(0).permutation(ITEMS)
+    ids = np.random.default_rng(0).permutation(items)
     for first in range(0, users, USERS_AT_ONCE):
         rng = np.random.default_rng([1, first])
         lengths = lengths_of(first)
@@ -170,7 +173,7 @@ def draw(rng: np.random.Generator, shares: npt.NDArray[np.float64], count: int) 
     """Ranks by popularity, all different, in the order in which they came up."""
     drawn = np.empty(0, np.int64)
     while len(drawn) < count:
-        more = np.searchsorted(shares, rng.random(2 * count + 10)).clip(max=ITEMS - 1)
+        more = np.searchsorted(shares, rng.random(2 * count + 10)).clip(max=len(shares) - 1)
         drawn = np.concatenate([drawn, more])
         drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
     return drawn[:count]

@@ -105,6 +105,12 @@ def _check(source: Source, out: Path, resume: bool, engine: str) -> None:
         raise InputError(f"{option}: expected files of requests, got standard input, which is read once")
     if out.suffix == ".parquet" and out.is_dir():
         raise OutputError(f"{out}: expected a file to write, or a folder with another ending, got a folder")
+    if out.suffix != ".parquet" and out.exists() and not out.is_dir():
+        raise OutputError(
+            f"{out}: expected a folder for parts, or a name ending in .parquet, got a file of another name"
+        )
+    if out.exists() and any(out.samefile(path) for path in source.paths):
+        raise OutputError(f"{out}: expected another file than the requests', which it would replace")
 
 
 def _part_rows(scorer: Scorer) -> int:

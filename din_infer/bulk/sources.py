@@ -46,6 +46,7 @@ class Source(Protocol):
     schema: pa.Schema
     rows: int | None  # None where nobody knows before the end
     again: bool  # whether it can be read more than once
+    paths: Sequence[Path]  # what is read
 
     def plan(self, rows: int) -> list[Part] | None:
         """Parts of at most `rows` rows, at least one; None where they are not known before the end."""
@@ -88,6 +89,7 @@ class ParquetSource:
     again = True
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
         self._sizes: list[tuple[Path, int]] = []
         self.schema = pa.schema([])
         for path in paths:
@@ -127,6 +129,7 @@ class StreamSource:
     """An Arrow IPC stream."""
 
     again = False
+    paths: Sequence[Path] = ()
 
     def __init__(self, stream: Any) -> None:
         with _readable("standard input", "an Arrow IPC stream"):
@@ -221,4 +224,5 @@ def _readable(place: str, what: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise DataError(f"{place}: expected {what}, got: {error}") from None
+        reason = " ".join(str(error).split())  # one line
+        raise DataError(f"{place}: expected {what}, got: {reason}") from None

@@ -220,6 +220,18 @@ def test_a_missing_folder_fails_before_any_work(model_path, requests_path, tmp_p
     (tmp_path / "is.parquet").mkdir()
     with pytest.raises(OSError, match="expected a file to write"):
         run(Job(str(model_path)), [str(requests_path)], tmp_path / "is.parquet")
+    (tmp_path / "scores.csv").write_text("")
+    with pytest.raises(OSError, match=r"scores.csv: expected a folder for parts, or a name ending in .parquet"):
+        run(Job(str(model_path)), [str(requests_path)], tmp_path / "scores.csv")
+
+
+def test_requests_are_not_replaced_by_their_scores(model_path, requests_path, tmp_path):
+    (tmp_path / "link.parquet").symlink_to(requests_path)
+    before = requests_path.read_bytes()
+    for out in (requests_path, tmp_path / "link.parquet"):
+        with pytest.raises(OSError, match="expected another file than the requests', which it would replace"):
+            run(Job(str(model_path)), [str(requests_path)], out)
+    assert requests_path.read_bytes() == before
 
 
 def test_progress_hears_of_all_requests_and_first_of_those_done_before(
