@@ -43,6 +43,17 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
   data_ = static_cast<const char*>(data);
 }
 
+void Mapping::ReadAtRandom() const {
+  if (data_) madvise(const_cast<char*>(data_), size_, MADV_RANDOM);
+}
+
+void Mapping::Forget(const char* data, uint64_t bytes) const {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t begin = (static_cast<size_t>(data - data_) + page - 1) / page * page;  // pages with nothing else in them
+  const size_t end = (static_cast<size_t>(data - data_) + bytes) / page * page;
+  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 Mapping::~Mapping() {
   if (data_) munmap(const_cast<char*>(data_), size_);
 }

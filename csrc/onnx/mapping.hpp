@@ -18,6 +18,12 @@ class Mapping {
 
   std::string_view bytes() const { return {data_, size_}; }
 
+  // Rows here and there are read from now on: a page that is not in memory is read without those around it.
+  void ReadAtRandom() const;
+
+  // Bytes of the file that are no longer read need not be in this process's memory.
+  void Forget(const char* data, uint64_t bytes) const;
+
  private:
   const char* data_ = nullptr;
   size_t size_ = 0;

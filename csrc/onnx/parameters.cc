@@ -92,7 +92,11 @@ const void* ParameterReader::Data(Tensor* tensor, DType dtype, uint64_t bytes, c
                          " for shape " + ShapeText(tensor->dims) + ", got " + std::to_string(got));
   }
   if (tensor->is_external) return Aligned(ExternalData(*tensor, bytes, where), bytes, ItemBytes(dtype));
-  if (!tensor->raw.empty()) return Aligned(tensor->raw.data(), bytes, ItemBytes(dtype));
+  if (!tensor->raw.empty()) {
+    const void* aligned = Aligned(tensor->raw.data(), bytes, ItemBytes(dtype));
+    if (aligned != tensor->raw.data() && storage_->file) storage_->file->Forget(tensor->raw.data(), bytes);
+    return aligned;
+  }
   return storage_->copies.emplace_back(std::move(tensor->floats)).data();
 }
 
@@ -116,7 +120,10 @@ const char* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, 
   }
   const fs::path path = Inside(folder_, location, where);
   std::unique_ptr<Mapping>& mapping = storage_->external[path];
-  if (!mapping) mapping = std::make_unique<Mapping>(path, offset + length);
+  if (!mapping) {
+    mapping = std::make_unique<Mapping>(path, offset + length);
+    mapping->ReadAtRandom();
+  }
   if (mapping->bytes().size() < offset + length) {
     throw ModelFileError(where + ": expected " + std::to_string(offset + length) + " bytes in " + Quote(location) +
                          ", got " + std::to_string(mapping->bytes().size()));

@@ -97,15 +97,15 @@ std::string Value(const onnx::Value& value) {
 }
 
 std::string Initializer(const FileContents& contents, const onnx::ParameterShape& parameter) {
-  size_t count = 1;
+  const auto external = contents.external.find(parameter.name);
+  const bool is_external = external != contents.external.end();
+  size_t count = is_external ? 0 : 1;  // of those that are here
   for (const int64_t dim : parameter.shape) count *= static_cast<size_t>(dim);
   std::vector<float> values(count);
   for (size_t i = 0; i < count; ++i) values[i] = static_cast<float>(i) / 8;
   const bool is_float = parameter.dtype == DType::kFloat32;
   std::string bytes_of_stored(count * onnx::ItemBytes(parameter.dtype), '\0');
   std::iota(bytes_of_stored.begin(), bytes_of_stored.end(), '\0');
-  const auto external = contents.external.find(parameter.name);
-  const bool is_external = external != contents.external.end();
   const bool as_float_data = contents.as_float_data && is_float;
   const std::string raw = is_external || as_float_data ? "" : is_float ? Raw(values) : bytes_of_stored;
   const auto own_type = static_cast<int32_t>(onnx::OnnxType(parameter.dtype));
