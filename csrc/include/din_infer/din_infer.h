@@ -62,7 +62,8 @@ DIN_INFER_API din_infer_status din_infer_target(const char** target);
 
 /* ---- models ---- */
 
-/* Loads the file at `path`; its external data is mapped. MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+/* Loads the file at `path`, which is mapped, as is its external data: they may be deleted or replaced by a rename while
+ * the model lives, but never written to. MODEL_FILE_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_load(const char* path, din_infer_model** model);
 
 /* Loads a file's `size` bytes, of which it takes a copy. External data is looked for in `folder`, and nowhere else; a
@@ -102,13 +103,15 @@ DIN_INFER_API din_infer_status din_infer_model_multiply_adds(const din_infer_mod
 DIN_INFER_API din_infer_status din_infer_batch_create(din_infer_batch** batch);
 DIN_INFER_API void din_infer_batch_free(din_infer_batch* batch);
 
+/* Columns are not touched: those that hold a value or a list for each request have to be set to as many. */
 DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests);
 
 /* With `shared` other than 0 (it is 0 in an empty batch), the candidate columns hold one list, a catalogue, and every
  * request scores all of it: requests times catalogue scores, request after request. */
 DIN_INFER_API din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared);
 
-/* Each sets column `name` to `size` values at `values`, in place of what it was and without lists: ids ... */
+/* Each sets column `name` to `size` values at `values`, in place of what it was, without lists and without a row
+ * look-up; OUT_OF_MEMORY. Ids ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name,
                                                           const int64_t* values, int64_t size);
 /* ... numbers of dense features, which have to be finite ... */

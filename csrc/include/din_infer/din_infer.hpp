@@ -8,7 +8,9 @@
 //   ...
 //   scorer.score(batch, scores);
 //
-// Errors are exceptions derived from din_infer::Error that say what was expected and what came.
+// Errors are exceptions derived from din_infer::Error that say what was expected and what came, and std::bad_alloc
+// where there is no memory. Models and registries may be used by any number of threads at once; of all other objects,
+// each by one at a time, but where a class says otherwise. What one needs of another, it keeps alive itself.
 #pragma once
 
 #include <cstddef>
@@ -112,15 +114,20 @@ struct MultiplyAdds {
   int64_t request = 0, done = 0;
 };
 
-// A model, immutable and cheap to copy: copies share it.
+// A model, immutable and cheap to copy: copies share it. Its file is mapped, and so are external tables: they may be
+// deleted or replaced by a rename while it lives, but never written to.
 class DIN_INFER_API Model {
  public:
-  // Throws ModelFileError. Of bytes, external tables are looked for in `folder`.
+  // The file at `path`, or a file's bytes, whose external tables are looked for in `folder` and nowhere else ("" where
+  // there are none). Throw ModelFileError.
   static Model load(const std::string& path);
   static Model load_bytes(std::string bytes, const std::string& folder);
 
-  const std::map<std::string, std::string>& metadata() const;  // of the file: schema, semantics, training facts
-  size_t memory_bytes() const;                                 // tables, vocabularies, packed weights, folds kept now
+  // Of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics` (what it computes),
+  // `din_infer.training` and `din_infer.certificate`. As long as a copy of the model lives.
+  const std::map<std::string, std::string>& metadata() const;
+
+  size_t memory_bytes() const;  // of tables, mapped ones included, vocabularies, packed weights, folds kept now
 
   // Ids that a column's vocabulary or range does not have, and that were scored with the table's default row: by
   // column, in all scoring with this model so far.
@@ -227,14 +234,15 @@ struct PlanReport {
 // Scores batches, with scratch memory of its own: for one thread at a time.
 class DIN_INFER_API Scorer {
  public:
-  explicit Scorer(Model model, ScorerOptions options = {});  // throws InputError for threads out of range
+  explicit Scorer(Model model, ScorerOptions options = {});  // throws InputError unless threads are 1 to 1024
   ~Scorer();
   Scorer(Scorer&&) noexcept;
 
   // Candidates in the batch, which is the number of scores. Throws InputError where the batch does not fit the schema.
   int64_t candidates(const Batch& batch) const;
 
-  // Writes one probability per candidate, in the order given. Throws InputError; `scores` is then unspecified.
+  // Writes one probability per candidate, in the order given, to scores[0 .. candidates(batch)); null will do where
+  // that is 0. Throws InputError, and what a row look-up throws; `scores` is then unspecified.
   void score(const Batch& batch, float* scores);
 
   // The same for lists of candidates of one user. `batch` has the columns of context and candidates alone, a request
@@ -348,7 +356,8 @@ class DIN_INFER_API ModelRegistry {
   struct DIN_INFER_HIDDEN State;
 
  public:
-  // A scorer of one version for one thread, which is as long as it lives: give it back after each call.
+  // A scorer of one version, for one thread. It keeps its version in memory as long as it lives: give it back after
+  // each call, by its end.
   class DIN_INFER_API Lease {
    public:
     Lease(Lease&&) noexcept;
@@ -365,7 +374,8 @@ class DIN_INFER_API ModelRegistry {
     std::unique_ptr<Scorer> scorer_;
   };
 
-  // Loads the first version in this thread; checks it as `replace` does. Throws ModelFileError.
+  // Loads the first version from the file at `path`, in this thread; checks it as `replace` does. Throws
+  // ModelFileError. `options` are those of the scorers of all versions.
   explicit ModelRegistry(const std::string& path, ScorerOptions options = {});
   ~ModelRegistry();  // waits for what is being loaded; leases may outlive it
 
