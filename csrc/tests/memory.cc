@@ -140,7 +140,7 @@ bool Mapped(const std::filesystem::path& folder, double mib, int64_t hot) {
 
 // Whether two versions and the file that is being read are all there is during a swap, and nothing is left.
 bool Swaps(const std::filesystem::path& folder, double mib) {
-  const double before = Resident(), spare = 4;
+  const double before = Resident(), spare = 8;
   Print("before the registry");
   WriteCertified(folder / "one.onnx", mib);
   std::filesystem::copy_file(folder / "one.onnx", folder / "other.onnx");
