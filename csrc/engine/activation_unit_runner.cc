@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -45,23 +46,45 @@ struct ActivationUnitRunner::State {
   State(SharedUnit shared_unit, int threads, const Executor& executor)
       : shared(std::move(shared_unit)), parallel(threads, executor) {}
 
-  void Pack(const Rows& rows, const int64_t* counts, int64_t request);
+  // Keys of one request that one thread packs at a time, the first of which is key `first` of the request.
+  struct Stretch {
+    size_t request;
+    Range rows;
+    int64_t first;
+  };
+
+  void MakeRoom(const Rows& rows, bool counted, size_t request);
+  void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
 
   SharedUnit shared;
   Parallel parallel;
   UnitRunner runner;
   std::vector<FloatBuffer> tiles, counts;  // one per request
   std::vector<PackedKeys> keys;
+  std::vector<Stretch> stretches;
 };
 
-void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_counts, int64_t request) {
-  const size_t place = static_cast<size_t>(request);
+void ActivationUnitRunner::State::MakeRoom(const Rows& rows, bool counted, size_t request) {
   const int64_t dim = shared.unit->dim();
-  const int64_t begin = rows.offsets.data[request], size = rows.offsets.data[request + 1] - begin;
-  float* packed = Reserve(tiles[place], static_cast<size_t>(WholeTiles(size) * dim));
-  if (size > 0) PackTiles(rows.values + begin * dim, dim, size, dim, packed);
-  if (key_counts != nullptr) counts[place].assign(key_counts + begin, key_counts + begin + size);
-  keys[place] = {packed, size, key_counts == nullptr ? nullptr : counts[place].data()};
+  const int64_t begin = rows.offsets.data[request], end = rows.offsets.data[request + 1], size = end - begin;
+  float* packed = Reserve(tiles[request], static_cast<size_t>(WholeTiles(size) * dim));
+  FillTiles(size, dim, packed);
+  keys[request] = {packed, size, counted ? Reserve(counts[request], static_cast<size_t>(size)) : nullptr};
+  const int64_t step = kStretchTiles * kernels::Kernels().tile;
+  for (int64_t first = 0; first < size; first += step) {
+    stretches.push_back({request, {begin + first, std::min(begin + first + step, end)}, first});
+  }
+}
+
+void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_counts, const Stretch& stretch) {
+  const int64_t dim = shared.unit->dim();
+  float* packed = tiles[stretch.request].data();
+  for (int64_t row = stretch.rows.begin; row < stretch.rows.end; ++row) {
+    PackColumn(rows.values + row * dim, dim, packed, stretch.first + row - stretch.rows.begin);
+  }
+  if (key_counts == nullptr) return;
+  std::copy(key_counts + stretch.rows.begin, key_counts + stretch.rows.end,
+            counts[stretch.request].begin() + stretch.first);
 }
 
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads, Executor executor)
@@ -93,7 +116,10 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
     state.tiles.resize(state.keys.size());
     state.counts.resize(state.keys.size());
   }
-  state.parallel.For(requests, [&](int64_t request, int) { state.Pack(keys, counts, request); });
+  state.stretches.clear();
+  for (size_t r = 0; r < state.keys.size(); ++r) state.MakeRoom(keys, counts != nullptr, r);
+  state.parallel.For(static_cast<int64_t>(state.stretches.size()),
+                     [&](int64_t item, int) { state.Pack(keys, counts, state.stretches[static_cast<size_t>(item)]); });
   state.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
                    {state.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
 }

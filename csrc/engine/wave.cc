@@ -5,13 +5,19 @@
 #include "engine/key_tiles.hpp"
 
 namespace din_infer {
-
 Wave::Wave(const Model::Parts& parts, int threads)
     : parts_(parts),
       histories_(parts.histories.size()),
       scratch_(static_cast<size_t>(threads)),
       unknown_(scratch_.size(), std::vector<int64_t>(parts.unknown.size())),
-      counted_before_(unknown_) {}
+      counted_before_(unknown_) {
+  const Schema& schema = parts.file.schema;
+  size_t at = schema.user.features.size() + schema.context.features.size() + schema.candidate.features.size();
+  for (size_t h = 0; h < histories_.size(); ++h) {
+    histories_[h].unknown_at = at;
+    at += schema.histories[h].features.size();
+  }
+}
 
 void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel, const User::State* user) {
   batch_ = &batch;
@@ -27,7 +33,17 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
     history.keys.assign(count, {});
     if (history.tiles.size() < count) history.tiles.resize(count);
   }
-  parallel.For(requests.size(), [&](int64_t request, int slot) {
+  stretches_.clear();
+  for (size_t h = 0; h < histories_.size(); ++h) {
+    for (size_t r = 0; r < count; ++r) MakeRoom(h, r);
+  }
+  const int64_t stretches = static_cast<int64_t>(stretches_.size());
+  parallel.For(requests.size() + stretches, [&](int64_t item, int slot) {
+    if (item < stretches) {
+      const StepTimer timer = parallel.Time(slot, Step::kLookUp);
+      return Embed(stretches_[static_cast<size_t>(item)], slot);
+    }
+    const int64_t request = item - stretches;
     float* shared = nullptr;
     {
       const StepTimer timer = parallel.Time(slot, Step::kLookUp);
@@ -69,27 +85,33 @@ float* Wave::EmbedRequest(int64_t request, int slot) {
   }
   unknown_ids += parts_.file.schema.user.features.size();
   parts_.context.Embed(batch_->context, {row, row + 1}, {values + parts_.user.width(), 0, 1}, unknown_ids);
-  unknown_ids += batch_->context.columns.size() + batch_->candidate.columns.size();
-  for (size_t h = 0; h < histories_.size(); ++h) {
-    if (user_ != nullptr) {
-      histories_[h].keys[static_cast<size_t>(request)] = user_->histories[h].Packed();
-      continue;
-    }
-    const GroupColumns& columns = batch_->histories[h];
-    PackHistory(h, Kept(*parts_.histories[h].schema, columns.Of(row)), static_cast<size_t>(request), unknown_ids);
-    unknown_ids += columns.columns.size();
-  }
   return values;
 }
 
-void Wave::PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids) {
-  const GroupEmbedding& keys = parts_.histories[history].keys;
-  float* memory =
-      Reserve(histories_[history].tiles[request], static_cast<size_t>(WholeTiles(kept.size()) * keys.width()));
-  const KeyTiles tiles(keys, memory);
-  tiles.Embed(batch_->histories[history], kept, 0, unknown_ids);
-  FillTiles(kept.size(), keys.width(), memory);
-  histories_[history].keys[request] = {memory, kept.size(), nullptr};
+void Wave::MakeRoom(size_t history, size_t request) {
+  PackedKeys& packed = histories_[history].keys[request];
+  if (user_ != nullptr) {
+    packed = user_->histories[history].Packed();
+    return;
+  }
+  const HistoryPart& part = parts_.histories[history];
+  const Range kept = Kept(*part.schema, batch_->histories[history].Of(requests_.begin + static_cast<int64_t>(request)));
+  const int64_t width = part.keys.width();
+  float* tiles = Reserve(histories_[history].tiles[request], static_cast<size_t>(WholeTiles(kept.size()) * width));
+  FillTiles(kept.size(), width, tiles);
+  packed = {tiles, kept.size(), nullptr};
+  const int64_t step = kStretchTiles * kernels::Kernels().tile;
+  for (int64_t first = 0; first < kept.size(); first += step) {
+    const int64_t begin = kept.begin + first;
+    stretches_.push_back({history, request, {begin, std::min(begin + step, kept.end)}, first});
+  }
+}
+
+void Wave::Embed(const Stretch& stretch, int slot) {
+  History& history = histories_[stretch.history];
+  const KeyTiles tiles(parts_.histories[stretch.history].keys, history.tiles[stretch.request].data());
+  tiles.Embed(batch_->histories[stretch.history], stretch.behaviours, stretch.first,
+              unknown_[static_cast<size_t>(slot)].data() + history.unknown_at);
 }
 
 void Wave::CountUnknown() {

@@ -40,19 +40,29 @@ class Wave {
   void CountUnknown();
   void ForgetUnknown();
 
-  size_t Bytes() const { return BytesOfAll(offsets_, histories_, biases_, scratch_, unknown_, counted_before_); }
+  size_t Bytes() const {
+    return BytesOfAll(offsets_, histories_, stretches_, biases_, scratch_, unknown_, counted_before_);
+  }
 
  private:
   struct History {
     std::vector<FloatBuffer> tiles;  // one per request, but for a user's
     std::vector<PackedKeys> keys;
+    size_t unknown_at;  // of its first feature among a thread's counts
 
     size_t Bytes() const { return BytesOfAll(tiles, keys); }
   };
+  // Behaviours of one request that one thread embeds at a time, the first of which becomes key `first`.
+  struct Stretch {
+    size_t history, request;
+    Range behaviours;
+    int64_t first;
+  };
 
-  // Everything but the bias; returns what the tower reads of user and context, in the slot's scratch memory.
+  // User and context; returns what the tower reads of them, in the slot's scratch memory.
   float* EmbedRequest(int64_t request, int slot);
-  void PackHistory(size_t history, Range kept, size_t request, int64_t* unknown_ids);
+  void MakeRoom(size_t history, size_t request);  // for its keys, and says in stretches_ what is to be embedded
+  void Embed(const Stretch& stretch, int slot);
 
   const Model::Parts& parts_;
   const CheckedBatch* batch_ = nullptr;
@@ -60,6 +70,7 @@ class Wave {
   Range requests_;
   std::vector<int64_t> offsets_;
   std::vector<History> histories_;
+  std::vector<Stretch> stretches_;
   FloatBuffer biases_;                         // [requests, tower.bias_size()]
   std::vector<FloatBuffer> scratch_;           // one per thread
   std::vector<std::vector<int64_t>> unknown_;  // ids per thread and feature
