@@ -47,8 +47,16 @@ PRECISIONS: dict[str, tuple[torch.dtype, str, float, bool]] = {
     "float16": (torch.float16, "highest", 2.0**-11, True),
     "bfloat16": (torch.bfloat16, "highest", 2.0**-8, False),
 }
-# By data sheet: TFLOP/s without sparsity of TF32 and of 16-bit products, GB/s of memory.
-PEAKS = {"A100": (156, 312, 1555), "H100": (495, 989, 3350), "H200": (495, 989, 4800)}
+# By data sheet, by the device's name: TFLOP/s without sparsity of TF32 and of 16-bit products, GB/s of
+# memory. Other boards of the same chips have other peaks, so they get no percentage.
+PEAKS = {
+    "NVIDIA A100-SXM4-40GB": (156, 312, 1555),
+    "NVIDIA A100-PCIE-40GB": (156, 312, 1555),
+    "NVIDIA A100-SXM4-80GB": (156, 312, 2039),
+    "NVIDIA A100 80GB PCIe": (156, 312, 1935),
+    "NVIDIA H100 80GB HBM3": (494.7, 989.4, 3350),
+    "NVIDIA H200": (494.7, 989.4, 4800),
+}
 TINY = (KernelCase(3, 40, 8, (6, 4)),)
 Run = Callable[[], Any]
 
@@ -318,7 +326,7 @@ def timed(run: Run, device: torch.device, rounds: int = 15, sample: float = 0.02
 
 def roofline(case: KernelCase, precision: str, device: torch.device) -> float | None:
     """Seconds that products and memory take at least: A(q) is written once and read once; None for unknown devices."""
-    peaks = next((p for name, p in PEAKS.items() if name in device_name(device)), None)
+    peaks = PEAKS.get(device_name(device))
     if peaks is None:
         return None
     tf32, half, bandwidth = peaks

@@ -72,9 +72,14 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     return Config(32, 4, cap=64)
 
 
-# Of the backward pass. Keys' gradients stay in registers with float16 at D = 64; a unit's do not (DESIGN.md).
-UNIT_GRADIENTS = Config(block=32, warps=8, cap=64, reload=True)
-KEY_GRADIENTS = Config(block=16, warps=4, cap=32, reload=True)
+# Of the gradients of A(q), b(q) and the weights: what leaves least in local memory (DESIGN.md).
+UNIT_GRADIENTS = Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
+
+
+def key_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
+    """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
+    block = 64 if capability >= 90 and (itemsize, precision) != (4, "tf32x3") else 16
+    return Config(block, warps=4, cap=32, reload=True, key_cap=16)
 
 
 def choices() -> list[tuple[int, int, str, int]]:

@@ -71,17 +71,32 @@ def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.c
 
 
 @triton.jit
+def lanes(N: tl.constexpr, zero):
+    """0 .. N - 1, made again for a `zero` that the compiler cannot know, so that pointers are not kept in registers."""
+    return tl.max_contiguous(tl.multiple_of(tl.arange(0, N) ^ tl.full([], zero, tl.int32), N), N)
+
+
+@triton.jit
 def affine_of_keys(
-    keys, rows, valid, matrix, bias, D: tl.constexpr, DIMS: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.constexpr
+    keys,
+    rows,
+    valid,
+    matrix,
+    bias,
+    again,
+    D: tl.constexpr,
+    DIMS: tl.constexpr,
+    OUT: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """`affine` of keys that are read chunk by chunk in a loop, so that few of them are in registers at a time."""
     STEP: tl.constexpr = DIMS[len(DIMS) - 1]  # the narrowest, which divides the others
-    lane = tl.arange(0, STEP)
+    lane = lanes(STEP, again)
     out = ()
     for o in tl.static_range(len(OUT)):
-        columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
+        columns = chunk_start(OUT, o) + lanes(OUT[o], again)
         acc = tl.zeros([rows.shape[0], OUT[o]], tl.float32) + tl.load(bias + columns)[None, :]
-        for start in range(0, total(DIMS), STEP):
+        for start in tl.range(0, total(DIMS) + again, STEP, disable_licm=True):
             mask = valid[:, None] & (start + lane < D)[None, :]
             x = tl.load(keys + rows[:, None] * D + (start + lane)[None, :], mask=mask, other=0.0)
             block = tl.load(matrix + (start + lane)[:, None] * total(OUT) + columns[None, :])
@@ -161,7 +176,7 @@ def scores(
     """The unit's outputs [BLOCK] for some keys; `a` and `b` are the query's."""
     dtype: tl.constexpr = keys.dtype.element_ty
     if STREAM:
-        z = affine_of_keys(keys, rows, valid, a, b, D, DIMS, UNITS[0], PRECISION)
+        z = affine_of_keys(keys, rows, valid, a, b, 0, D, DIMS, UNITS[0], PRECISION)
     else:
         z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION)
     for layer in tl.static_range(1, len(UNITS)):

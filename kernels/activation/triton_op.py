@@ -12,12 +12,12 @@ from torch import Tensor
 from din_infer.kernels.activation import triton_backward, triton_kernel
 from din_infer.kernels.activation.triton_config import (
     CHUNK_KEYS,
-    KEY_GRADIENTS,
     POOL_CAP,
     PROGRAMS,
     UNIT_GRADIENTS,
     Config,
     forward_config,
+    key_gradients_config,
     powers_of_two,
 )
 
@@ -133,7 +133,9 @@ def pool_backward(
     dim, queries = keys.shape[1], len(a)
     programs = min(queries, PROGRAMS)
     per_program = triton.cdiv(queries, max(programs, 1))
-    work = BackwardWork.of(key_offsets, query_offsets, KEY_GRADIENTS.block, keys.device)
+    precision = products()
+    key_config = key_gradients_config(keys.dtype.itemsize, precision, capability(keys.device))
+    work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
     inputs = (keys, times, a, b, weights, vectors, dout, sums, delta)
@@ -141,13 +143,12 @@ def pool_backward(
         "ACTIVATION": activation,
         "SOFTMAX": softmax,
         "COUNTED": counts is not None,
-        "PRECISION": products(),
+        "PRECISION": precision,
     }
-    dkeys, da, db = torch.zeros_like(keys), torch.empty_like(a), torch.empty_like(b)
+    dkeys, da, db = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, a, b))
     dweights, dvectors = (keys.new_zeros((programs, len(p)), dtype=torch.float32) for p in (weights, vectors))
     if programs:
         gradients, sizes = (da, db, dweights, dvectors), (queries, per_program, len(weights), len(vectors))
-        constants = same | backward_constants(dim, hidden, b.shape[1], UNIT_GRADIENTS)
         launch(
             triton_backward.unit_gradients_kernel,
             (programs,),
@@ -156,11 +157,11 @@ def pool_backward(
             *gradients,
             scale,
             *sizes,
-            **constants,
+            **same,
+            **backward_constants(dim, hidden, b.shape[1], UNIT_GRADIENTS),
             **launch_options(UNIT_GRADIENTS),
         )
     if work.tiles.shape[1]:
-        constants = same | backward_constants(dim, hidden, b.shape[1], KEY_GRADIENTS)
         launch(
             triton_backward.key_gradients_kernel,
             (work.tiles.shape[1],),
@@ -168,10 +169,11 @@ def pool_backward(
             *work.tiles,
             dkeys,
             scale,
-            **constants,
-            **launch_options(KEY_GRADIENTS),
+            **same,
+            **backward_constants(dim, hidden, b.shape[1], key_config),
+            **launch_options(key_config),
         )
-    return dkeys, da, db, dweights.sum(0).to(weights.dtype), dvectors.sum(0)
+    return dkeys.to(keys.dtype), da.to(a.dtype), db, dweights.sum(0).to(weights.dtype), dvectors.sum(0)
 
 
 @pool_backward.register_fake

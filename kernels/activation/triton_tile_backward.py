@@ -8,9 +8,11 @@ import triton.language as tl
 from din_infer.kernels.activation.triton_kernel import (
     activate,
     affine,
+    affine_of_keys,
     chunk_start,
     dice_share,
     hidden_layer,
+    lanes,
     output,
     total,
     vectors_start,
@@ -29,7 +31,7 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
     elif ACTIVATION == "prelu":
         dz = tl.where(z > 0, dh, dh * tl.load(vectors + H + units)[None, :])
         if UNIT:
-            add_sum(dvectors + H, tl.where(z > 0, 0.0, dh * z))
+            add_column_sums(dvectors + H, tl.where(z > 0, 0.0, dh * z))
     elif ACTIVATION == "dice":
         alpha = tl.load(vectors + H + units)[None, :]
         mean = tl.load(vectors + 2 * H + units)[None, :]
@@ -38,9 +40,9 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
         dn = dh * z * (1 - alpha) * p * (1 - p)
         dz = dh * (p + (1 - p) * alpha) + dn * inverse_std
         if UNIT:
-            add_sum(dvectors + H, dh * z * (1 - p))
-            add_sum(dvectors + 2 * H, -dn * inverse_std)
-            add_sum(dvectors + 3 * H, dn * (z - mean))
+            add_column_sums(dvectors + H, dh * z * (1 - p))
+            add_column_sums(dvectors + 2 * H, -dn * inverse_std)
+            add_column_sums(dvectors + 3 * H, dn * (z - mean))
     else:
         y = activate(z, vectors, H, ACTIVATION)
         if ACTIVATION == "sigmoid":
@@ -50,18 +52,23 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
         else:
             dz = dh * 0.5 * (1 - y * y)
     if UNIT:
-        add_sum(dvectors, dz)
+        add_column_sums(dvectors, dz)
     return dz
 
 
 @triton.jit
-def add_sum(row, x):
-    """row [C] += the sum of x [BLOCK, C], where no other program writes `row`.
+def add(pointers, x, mask=None):
+    """Adds x to memory that no other program writes, without reading it: carried in registers, sums would spill.
 
-    Carried in registers, these sums take 140 a thread at H = (80, 40). Each element is one thread's in every tile, so
-    they are added up in the order of the tiles.
+    Each element is one thread's in every tile, so it is added up in the order of the tiles.
     """
-    tl.atomic_add(row + tl.arange(0, x.shape[1]), tl.sum(x, 0), sem="relaxed")
+    tl.atomic_add(pointers, x, mask=mask, sem="relaxed")
+
+
+@triton.jit
+def add_column_sums(row, x):
+    """row [C] += the sum of x [BLOCK, C]."""
+    add(row + tl.arange(0, x.shape[1]), tl.sum(x, 0))
 
 
 @triton.jit
@@ -80,21 +87,42 @@ def affine_backward(dz, matrix, IN: tl.constexpr, OUT: tl.constexpr, dtype: tl.c
 
 
 @triton.jit
-def matrix_gradient(x, dz, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """x.T @ dz in chunks, row by row of chunks."""
-    out = ()
-    for i in tl.static_range(len(x)):
-        for o in tl.static_range(len(dz)):
-            out = out + (tl.dot(tl.trans(x[i]), dz[o].to(dtype), input_precision=PRECISION),)
-    return out
+def add_matrix_gradient(out, x, dz, IN: tl.constexpr, OUT: tl.constexpr, dtype: tl.constexpr, PRECISION: tl.constexpr):
+    """out [IN, OUT] += x.T @ dz for both in chunks, added as `add` does."""
+    for i in tl.static_range(len(IN)):
+        rows = chunk_start(IN, i) + tl.arange(0, IN[i])
+        for o in tl.static_range(len(OUT)):
+            columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
+            block = tl.dot(tl.trans(x[i]), dz[o].to(dtype), input_precision=PRECISION)
+            add(out + rows[:, None] * total(OUT) + columns[None, :], block)
 
 
 @triton.jit
-def score_gradient(k, s, du, count, valid, scale, lse, delta, DIMS: tl.constexpr, SOFTMAX: tl.constexpr):
+def score_gradient(
+    keys,
+    rows,
+    valid,
+    s,
+    du,
+    count,
+    scale,
+    lse,
+    delta,
+    again,
+    D: tl.constexpr,
+    DIMS: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+):
     """(weight of each key in the pooled sum, gradient of its score s), [BLOCK] each; du [D] is the pooled sum's."""
+    STEP: tl.constexpr = DIMS[len(DIMS) - 1]
+    lane = lanes(STEP, again)
     g = tl.zeros([s.shape[0]], tl.float32)
-    for i in tl.static_range(len(DIMS)):
-        g += tl.sum(k[i].to(tl.float32) * du[i][None, :], 1)
+    for start in tl.range(0, total(DIMS) + again, STEP, disable_licm=True):
+        inside = start + lane < D
+        k = tl.load(
+            keys + rows[:, None] * D + (start + lane)[None, :], mask=valid[:, None] & inside[None, :], other=0.0
+        )
+        g += tl.sum(k.to(tl.float32) * tl.load(du + start + lane, mask=inside, other=0.0)[None, :], 1)
     if SOFTMAX:
         weight = tl.where(valid, tl.exp(scale * s - lse) * count, 0.0)
         ds = scale * weight * (g - delta)
@@ -106,19 +134,22 @@ def score_gradient(k, s, du, count, valid, scale, lse, delta, DIMS: tl.constexpr
 
 @triton.jit
 def tile_backward(
-    k,
+    keys,
+    rows,
+    valid,
     a,
     b,
     weights,
     vectors,
+    dweights,
     dvectors,
     du,
     count,
-    valid,
     scale,
     lse,
     delta,
     again,
+    D: tl.constexpr,
     DIMS: tl.constexpr,
     UNITS: tl.constexpr,
     ACTIVATION: tl.constexpr,
@@ -126,10 +157,10 @@ def tile_backward(
     PRECISION: tl.constexpr,
     UNIT: tl.constexpr,
 ):
-    """(weights of the keys [BLOCK], dz of the first layer in chunks, gradients of W_L .. W_2 where UNIT)."""
-    dtype: tl.constexpr = k[0].dtype
+    """(weights of the keys [BLOCK], dz of the first layer in chunks)."""
+    dtype: tl.constexpr = keys.dtype.element_ty
     last: tl.constexpr = len(UNITS) - 1
-    z = (affine(k, a, b, DIMS, UNITS[0], PRECISION),)
+    z = (affine_of_keys(keys, rows, valid, a, b, again, D, DIMS, UNITS[0], PRECISION),)
     for layer in tl.static_range(1, len(UNITS)):
         h = hidden_layer(z[layer - 1], vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
         matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
@@ -137,19 +168,18 @@ def tile_backward(
     h = hidden_layer(z[last], vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
     w = vectors + vectors_start(UNITS, last + 1)
     s = output(h, w, UNITS[last])
-    weight, ds = score_gradient(k, s, du, count, valid, scale, lse, delta, DIMS, SOFTMAX)
+    weight, ds = score_gradient(keys, rows, valid, s, du, count, scale, lse, delta, again, D, DIMS, SOFTMAX)
 
     vectors += again  # 0, which the compiler cannot know: read again, they need not stay in registers
-    dmatrices = ()
     dz = ()
     for o in tl.static_range(len(UNITS[last])):
         at = vectors_start(UNITS, last + 1) + chunk_start(UNITS[last], o)
         if UNIT:
-            add_sum(dvectors + at, ds[:, None] * h[o])
+            add_column_sums(dvectors + at, ds[:, None] * h[o])
         row = tl.load(vectors + at + tl.arange(0, UNITS[last][o]))
         dz = dz + (ds[:, None] * row[None, :],)
     if UNIT:
-        add_sum(dvectors + vectors_start(UNITS, last + 1) + total(UNITS[last]), ds[:, None])
+        add_column_sums(dvectors + vectors_start(UNITS, last + 1) + total(UNITS[last]), ds[:, None])
     for layer in tl.static_range(len(UNITS) - 1, -1, -1):
         dh = dz
         dz = ()
@@ -166,7 +196,8 @@ def tile_backward(
             if UNIT:
                 below = vectors + vectors_start(UNITS, layer - 1)
                 h = hidden_layer(z[layer - 1], below, dtype, UNITS[layer - 1], ACTIVATION)
-                dmatrices = dmatrices + matrix_gradient(h, dz, dtype, PRECISION)
+                at = dweights + weights_start(UNITS, layer)
+                add_matrix_gradient(at, h, dz, UNITS[layer - 1], UNITS[layer], dtype, PRECISION)
             matrix = weights + weights_start(UNITS, layer)
             dz = affine_backward(dz, matrix, UNITS[layer - 1], UNITS[layer], dtype, PRECISION)
-    return weight, first, dmatrices
+    return weight, first

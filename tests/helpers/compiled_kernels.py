@@ -5,6 +5,7 @@ Run in a process without TRITON_INTERPRET: `python tests/helpers/compiled_kernel
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -17,7 +18,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from din_infer.kernels.activation import triton_backward, triton_kernel, triton_op
-from din_infer.kernels.activation.triton_config import KEY_GRADIENTS, UNIT_GRADIENTS, choices, forward_config
+from din_infer.kernels.activation.triton_config import (
+    UNIT_GRADIENTS,
+    choices,
+    forward_config,
+    key_gradients_config,
+)
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 HIDDEN = [80, 40]
@@ -61,31 +67,27 @@ def forward(arch, dim, itemsize, precision, activation, softmax, dtype=None):
     } | facts(kernel)
 
 
-def backward(arch, dim, number, precision):
-    """One row for each kernel of the backward pass, of Dice under a softmax."""
-    shared = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
-    shared |= dict.fromkeys(("vectors", "dout", "lses", "deltas"), "*fp32")
-    unit = {
-        "starts": "*i64",
-        "stops": "*i64",
-        "da": f"*{number}",
-        **dict.fromkeys(("db", "dweights", "dvectors"), "*fp32"),
-    }
-    unit |= {"scale": "fp32", **dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")}
-    key = dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
-    key |= {"dkeys": f"*{number}", "scale": "fp32"}
-    kernels = (
-        ("unit gradients", triton_backward.unit_gradients_kernel, unit, UNIT_GRADIENTS),
-        ("key gradients", triton_backward.key_gradients_kernel, key, KEY_GRADIENTS),
-    )
-    same = {"ACTIVATION": "dice", "SOFTMAX": True, "COUNTED": True, "PRECISION": precision}
-    for name, kernel, own, config in kernels:
-        constants = same | triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
-        made = compile_for(arch, kernel, shared | own, constants, triton_op.launch_options(config))
-        kind = number if number != "fp32" else precision
-        yield {"kernel": name, "sm": arch, "D": dim, "products": kind, "activation": "dice", "softmax": True} | facts(
-            made
-        )
+def backward(kernel, arch, dim, products):
+    """One of the kernels of the backward pass, of Dice under a softmax, which takes the most registers."""
+    number, precision = ("fp32", products) if products.startswith("tf32") else (products, "tf32")
+    arguments = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
+    arguments |= dict.fromkeys(("vectors", "dout", "lses", "deltas"), "*fp32")
+    if kernel == "unit gradients":
+        function, config = triton_backward.unit_gradients_kernel, UNIT_GRADIENTS
+        arguments |= dict.fromkeys(("starts", "stops"), "*i64")
+        arguments |= dict.fromkeys(("da", "db", "dweights", "dvectors"), "*fp32")
+        arguments |= dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")
+    else:
+        function = triton_backward.key_gradients_kernel
+        config = key_gradients_config(4 if number == "fp32" else 2, precision, arch)
+        arguments |= dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
+        arguments["dkeys"] = "*fp32"
+    arguments["scale"] = "fp32"
+    constants = {"ACTIVATION": "dice", "SOFTMAX": True, "COUNTED": True, "PRECISION": precision}
+    constants |= triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
+    made = compile_for(arch, function, arguments, constants, triton_op.launch_options(config))
+    case = {"kernel": kernel, "sm": arch, "D": dim, "products": products, "activation": "dice", "softmax": True}
+    return case | facts(made)
 
 
 def facts(kernel):
@@ -115,8 +117,8 @@ def main(arch):
         for activation, softmax in (("dice", True), ("sigmoid", False)):
             print(json.dumps(forward(arch, dim, itemsize, precision, activation, softmax)), flush=True)
     print(json.dumps(forward(arch, 64, 2, "tf32", "prelu", False, "bf16")), flush=True)
-    for row in backward(arch, 64, "fp16", "tf32"):
-        print(json.dumps(row), flush=True)
+    for kernel, products in itertools.product(("unit gradients", "key gradients"), ("tf32x3", "fp16")):
+        print(json.dumps(backward(kernel, arch, 64, products)), flush=True)
 
 
 if __name__ == "__main__":

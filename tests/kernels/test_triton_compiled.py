@@ -38,15 +38,15 @@ def test_the_forward_pass_spills_nothing(table):
     assert not [row for row in forward if row["stack"] or row["local"]]
 
 
-def test_key_gradients_spill_nothing_in_half_precision(table):
-    (row,) = [row for row in table if row["kernel"] == "key gradients"]
-    assert not row["stack"]
-    assert not row["local"]
-
-
-def test_unit_gradients_compile(table):
-    (row,) = [row for row in table if row["kernel"] == "unit gradients"]
-    assert row["stack"] <= 1024  # they do spill: DESIGN.md
+def test_the_backward_pass_spills_only_with_tf32x3_on_hopper(table):
+    rows = {(row["kernel"], row["products"]): row for row in table if row["kernel"] != "forward"}
+    assert len(rows) == 4
+    bounds = dict.fromkeys(rows, 0)
+    if table[0]["sm"] == 90:  # DESIGN.md has what was tried
+        bounds |= {("unit gradients", "tf32x3"): 88, ("key gradients", "tf32x3"): 40}
+    for case, row in rows.items():
+        assert row["stack"] <= bounds[case], row
+        assert bounds[case] or not row["local"], row
 
 
 def test_tensor_cores_take_the_declared_dtype(table):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from din_infer.kernels.activation import triton_op
+from din_infer.kernels.activation import triton_config, triton_op
 from din_infer.kernels.activation.triton_backend import interest
 from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 
@@ -95,6 +95,13 @@ def test_gradients(random_params, case):
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda case: "-".join(map(str, case)))
 def test_gradients_in_half_precision(random_params, case):
     check(random_params(np.random.default_rng(1), *case), torch.float16, 5e-2)
+
+
+def test_gradients_of_keys_in_the_tiles_of_hopper(random_params, monkeypatch):
+    config = triton_config.key_gradients_config(2, "tf32x3", 90)
+    assert config != triton_config.key_gradients_config(2, "tf32x3", 80)
+    monkeypatch.setattr(triton_op, "key_gradients_config", lambda *_: config)
+    check(random_params(np.random.default_rng(1), *CASES[1]), torch.float32, 1e-4)
 
 
 class Interest(torch.nn.Module):
