@@ -29,13 +29,10 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
   }
   const size_t count = static_cast<size_t>(requests.size());
   Reserve(biases_, count * static_cast<size_t>(parts_.tower->bias_size()));
-  for (History& history : histories_) {
-    history.keys.assign(count, {});
-    if (history.tiles.size() < count) history.tiles.resize(count);
-  }
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
-    for (size_t r = 0; r < count; ++r) MakeRoom(h, r);
+    histories_[h].keys.assign(count, user == nullptr ? PackedKeys{} : user->histories[h].Packed());
+    if (user == nullptr) MakeRoom(h);
   }
   const int64_t stretches = static_cast<int64_t>(stretches_.size());
   parallel.For(requests.size() + stretches, [&](int64_t item, int slot) {
@@ -88,30 +85,37 @@ float* Wave::EmbedRequest(int64_t request, int slot) {
   return values;
 }
 
-void Wave::MakeRoom(size_t history, size_t request) {
-  PackedKeys& packed = histories_[history].keys[request];
-  if (user_ != nullptr) {
-    packed = user_->histories[history].Packed();
-    return;
-  }
+// One piece of memory for all requests: of pieces of their own each would grow to the longest history it ever held.
+void Wave::MakeRoom(size_t history) {
   const HistoryPart& part = parts_.histories[history];
-  const Range kept = Kept(*part.schema, batch_->histories[history].Of(requests_.begin + static_cast<int64_t>(request)));
-  const int64_t width = part.keys.width();
-  float* tiles = Reserve(histories_[history].tiles[request], static_cast<size_t>(WholeTiles(kept.size()) * width));
-  FillTiles(kept.size(), width, tiles);
-  packed = {tiles, kept.size(), nullptr};
+  const auto kept = [&](size_t request) {
+    return Kept(*part.schema, batch_->histories[history].Of(requests_.begin + static_cast<int64_t>(request)));
+  };
+  const auto floats = [&](size_t request) {
+    return static_cast<size_t>(WholeTiles(kept(request).size()) * part.keys.width());
+  };
+  History& own = histories_[history];
+  size_t size = 0;
+  for (size_t r = 0; r < own.keys.size(); ++r) size += floats(r);
+  if (own.tiles.size() < size) FloatBuffer().swap(own.tiles);  // before there is more, not beside it
+  float* tiles = Reserve(own.tiles, size);
   const int64_t step = kStretchTiles * kernels::Kernels().tile;
-  for (int64_t first = 0; first < kept.size(); first += step) {
-    const int64_t begin = kept.begin + first;
-    stretches_.push_back({history, request, {begin, std::min(begin + step, kept.end)}, first});
+  for (size_t r = 0; r < own.keys.size(); ++r) {
+    const Range all = kept(r);
+    FillTiles(all.size(), part.keys.width(), tiles);
+    own.keys[r] = {tiles, all.size(), nullptr};
+    for (int64_t first = 0; first < all.size(); first += step) {
+      const int64_t begin = all.begin + first;
+      stretches_.push_back({history, tiles, {begin, std::min(begin + step, all.end)}, first});
+    }
+    tiles += floats(r);
   }
 }
 
 void Wave::Embed(const Stretch& stretch, int slot) {
-  History& history = histories_[stretch.history];
-  const KeyTiles tiles(parts_.histories[stretch.history].keys, history.tiles[stretch.request].data());
+  const KeyTiles tiles(parts_.histories[stretch.history].keys, stretch.tiles);
   tiles.Embed(batch_->histories[stretch.history], stretch.behaviours, stretch.first,
-              unknown_[static_cast<size_t>(slot)].data() + history.unknown_at);
+              unknown_[static_cast<size_t>(slot)].data() + histories_[stretch.history].unknown_at);
 }
 
 void Wave::CountUnknown() {

@@ -46,7 +46,7 @@ class Wave {
 
  private:
   struct History {
-    std::vector<FloatBuffer> tiles;  // one per request, but for a user's
+    FloatBuffer tiles;  // of all requests, but for a user's
     std::vector<PackedKeys> keys;
     size_t unknown_at;  // of its first feature among a thread's counts
 
@@ -54,14 +54,15 @@ class Wave {
   };
   // Behaviours of one request that one thread embeds at a time, the first of which becomes key `first`.
   struct Stretch {
-    size_t history, request;
+    size_t history;
+    float* tiles;  // of the request's keys
     Range behaviours;
     int64_t first;
   };
 
   // User and context; returns what the tower reads of them, in the slot's scratch memory.
   float* EmbedRequest(int64_t request, int slot);
-  void MakeRoom(size_t history, size_t request);  // for its keys, and says in stretches_ what is to be embedded
+  void MakeRoom(size_t history);  // for all keys, and says in stretches_ what is to be embedded
   void Embed(const Stretch& stretch, int slot);
 
   const Model::Parts& parts_;

@@ -153,6 +153,28 @@ TEST_P(Allocations, NoneInC) {
   din_infer_model_free(model);
 }
 
+// Each request in turn has the long history: one place for each that grew to the longest it ever had would add up.
+TEST_P(Allocations, OfAScorerDoNotGrowWithTheBatchesThatItHasSeen) {
+  Json columns = Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"];
+  for (auto& [name, rows] : columns.items()) {
+    const bool request =
+        name.rfind("candidate.", 0) == 0 || name.rfind("user.", 0) == 0 || name.rfind("context.", 0) == 0;
+    if (request) continue;
+    const Json behaviours = rows[3];
+    for (int i = 1; i < 50; ++i) rows[3].insert(rows[3].end(), behaviours.begin(), behaviours.end());
+  }
+  Scorer scorer(model_);
+  std::vector<int64_t> held;
+  for (size_t first = 0; first < columns.begin()->size(); ++first) {
+    const testing::Requests requests(model_.parts().file.schema, columns);
+    std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests.batch)));
+    scorer.score(requests.batch, scores.data());
+    held.push_back(live_bytes);
+    for (auto& [name, rows] : columns.items()) std::rotate(rows.begin(), rows.begin() + 1, rows.end());
+  }
+  EXPECT_LT(held.back(), held.front() + 4096);  // 2,000 behaviours take ten times as much
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, Allocations, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
 
 // Threads that take no memory of their own.
