@@ -181,7 +181,8 @@ class Model:
         candidates and behaviours in common, because the weight of a behaviour for a candidate is the same for every
         user. Candidates that come too seldom for that are scored where they come, and so are all where too few come
         often. Scores are the same bits under each plan, and depend neither on the other candidates and requests nor on
-        the threads. Beside the batch a call takes at most some 300 MB, or what one request needs.
+        the threads. Beside the batch, a copy of what of it has to be converted, and the
+        scores, a call takes at most some 300 MB, or what one request needs.
 
         `catalogue`: the candidate columns with an entry per item, in place of those in `columns`. Every request is
         scored against all items, and the result is [requests * items], request after request.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from din_infer.errors import DataError
+from din_infer.errors import DataError, DINError
 from din_infer.extras import require
 
 ROWS = 1024  # requests read at a time
@@ -22,6 +22,8 @@ def open_parquet(path: Path, what: str = "a Parquet file") -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where the file has them
             yield file
+    except DINError:  # of what is done with the file, such as a result that cannot be written
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: expected {what}, got: {error}") from None
 

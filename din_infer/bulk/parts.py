@@ -188,8 +188,8 @@ def _check_folder(parts: Parts, identity: dict[str, Any], resume: bool) -> None:
         return
     if not resume:
         raise InputError(
-            f"{folder}: expected no parts of an earlier run, got some; --resume continues it, removing the folder"
-            " starts again"
+            f"{folder}: expected no parts of an earlier run, got some; --resume continues it, but for one that read"
+            " standard input, and removing the folder starts again"
         )
     try:
         earlier = json.loads(manifest.read_text(encoding="utf-8"))

@@ -41,6 +41,11 @@ class Scorer:
         schema = self.model.schema
         self.catalogue = None if job.catalogue is None else Catalogue(Path(job.catalogue), schema, job.exclude_seen)
         self._added = {"score", *(() if self.catalogue is None else self.catalogue.items.column_names)}
+        items = self.catalogue is not None  # which take the place of the requests' own candidates
+        self._dropped = (
+            ("candidate", *schema.histories) if items else tuple(schema.histories),
+            (schema.label,) if items else (),
+        )
         self._groups = [g for g in schema.groups() if g != "candidate" or self.catalogue is None]
 
     def __call__(self, table: pa.Table) -> Scored:
@@ -63,8 +68,9 @@ class Scorer:
         return self._score(table.take(good_rows(len(table), bad)), bad)
 
     def output_schema(self, requests: pa.Schema) -> pa.Schema:
-        """The result's schema. Raises InputError for columns that are missing or of a wrong type."""
+        """The result's schema. Raises InputError for columns missing, of a wrong type, or that scoring adds."""
         check_types(requests, self.model.schema, self._groups)
+        self._check_added(requests)
         return self(requests.empty_table()).table.schema
 
     def with_reasons(self, table: pa.Table) -> pa.Table:
@@ -87,6 +93,13 @@ class Scorer:
         reasons = [rejects.get(row) for row in range(len(table))]
         return spread.append_column(REASON, pa.array(reasons, pa.string()))
 
+    def _check_added(self, requests: pa.Schema) -> None:
+        given = _without(requests.empty_table(), self.model.schema, *self._dropped).column_names
+        for name in given:
+            if name in self._added:
+                whose = "results" if self.catalogue is None or name == "score" else "catalogue's items"
+                raise InputError(f"{name}: expected no such column of the requests, as the {whose} have it, got one")
+
     def _check(self, table: pa.Table) -> None:
         columns = columns_of(table, self.model.schema, self._groups)
         encode(self.model.schema, columns, None if self.catalogue is None else self.catalogue.columns(0, 0))
@@ -105,7 +118,7 @@ class Scorer:
         before = self.model.unknown_ids
         scores = self.model.score(columns, plan="auto")
         unknown = {name: count - before.get(name, 0) for name, count in self.model.unknown_ids.items()}
-        result = _without(table, self.model.schema, self.model.schema.histories, ("score",))
+        result = _without(table, self.model.schema, *self._dropped)
         return result.append_column("score", list_array(scores, candidates.offsets)), len(scores), unknown
 
     def _rank(self, table: pa.Table, columns: dict[str, Any]) -> tuple[pa.Table, int, dict[str, int]]:
@@ -113,8 +126,7 @@ class Scorer:
         assert self.catalogue is not None
         ranked = self.catalogue.rank(self.model, columns, len(table), self.job.top_k)
         lists = self.catalogue.lists(ranked)
-        dropped = {self.model.schema.label, *lists.column_names}
-        result = _without(table, self.model.schema, ("candidate", *self.model.schema.histories), dropped)
+        result = _without(table, self.model.schema, *self._dropped)
         for name in lists.column_names:
             result = result.append_column(name, lists.column(name))
         return result, len(table) * len(self.catalogue), ranked.unknown_ids

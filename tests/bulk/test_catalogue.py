@@ -46,6 +46,20 @@ def test_the_best_are_those_of_a_full_sort(
         assert row["score"] == of_request[order].tolist()
 
 
+@pytest.mark.parametrize("name", ["request_id", "score"])
+def test_no_column_of_the_requests_is_replaced(model_path, requests_table, items_table, tmp_path, name):
+    if name == "score":
+        requests_table = requests_table.append_column("score", requests_table["request_id"])
+    else:
+        items_table = items_table.append_column(name, items_table["title"])
+    pq.write_table(items_table, tmp_path / "items.parquet")
+    scorer = Scorer(Job(str(model_path), str(tmp_path / "items.parquet")))
+    with pytest.raises(
+        InputError, match=f"{name}: expected no such column of the requests, as the .* have it, got one"
+    ):
+        scorer.output_schema(requests_table.schema)
+
+
 def test_unknown_ids_count_once_per_request_and_pair(monkeypatch, model_path, requests_table, catalogue_path):
     counts = []
     for pairs in (1, 1 << 22):

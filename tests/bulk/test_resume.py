@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from din_infer.bulk import Counts, Job, run
-from din_infer.errors import DataError, InputError
+from din_infer.errors import DataError, InputError, OutputError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -249,3 +249,26 @@ def test_progress_hears_of_all_requests_and_first_of_those_done_before(
     again = run(job, names, out, resume=True, progress=lambda more, total: heard.append((more, total)))
     assert again.counts == whole.counts
     assert (heard[0][0], again.resumed.requests) == (again.resumed, 140)
+
+
+def test_a_disk_that_is_full_while_parts_are_joined_blames_no_part(
+    monkeypatch, model_path, requests_path, tmp_path, small_parts
+):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    real = pq.ParquetWriter.write_table
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pq.ParquetWriter,
+            "write_table",
+            lambda writer, table: full() if ".out.parquet." in str(writer.where) else real(writer, table),
+        )
+        with pytest.raises(
+            OutputError, match=r"out\.parquet\.[0-9]+: expected to write results, got: .*No space left"
+        ) as info:
+            run(Job(str(model_path)), [str(requests_path)], tmp_path / "out.parquet")
+        assert "part-" not in str(info.value)
+    assert (
+        run(Job(str(model_path)), [str(requests_path)], tmp_path / "out.parquet", resume=True).resumed.requests == 200
+    )
