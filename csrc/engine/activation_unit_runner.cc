@@ -5,6 +5,7 @@
 
 #include "engine/activation_unit_params.hpp"
 #include "engine/batch.hpp"
+#include "engine/key_tiles.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
 #include "engine/unit_runner.hpp"
@@ -49,38 +50,39 @@ struct ActivationUnitRunner::State {
   // Keys of one request that one thread packs at a time, the first of which is key `first` of the request.
   struct Stretch {
     size_t request;
+    float* tiles;  // of the request's keys
     Range rows;
     int64_t first;
   };
 
-  void MakeRoom(const Rows& rows, bool counted, size_t request);
+  void FindStretches(const Rows& rows, bool counted);  // of what is to be packed, having made room for it
   void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
 
   SharedUnit shared;
   Parallel parallel;
   UnitRunner runner;
-  std::vector<FloatBuffer> tiles, counts;  // one per request
+  FloatBuffer tiles;                // of all requests
+  std::vector<FloatBuffer> counts;  // one per request
   std::vector<PackedKeys> keys;
   std::vector<Stretch> stretches;
 };
 
-void ActivationUnitRunner::State::MakeRoom(const Rows& rows, bool counted, size_t request) {
-  const int64_t dim = shared.unit->dim();
-  const int64_t begin = rows.offsets.data[request], end = rows.offsets.data[request + 1], size = end - begin;
-  float* packed = Reserve(tiles[request], static_cast<size_t>(WholeTiles(size) * dim));
-  FillTiles(size, dim, packed);
-  keys[request] = {packed, size, counted ? Reserve(counts[request], static_cast<size_t>(size)) : nullptr};
-  const int64_t step = kStretchTiles * kernels::Kernels().tile;
-  for (int64_t first = 0; first < size; first += step) {
-    stretches.push_back({request, {begin + first, std::min(begin + first + step, end)}, first});
+void ActivationUnitRunner::State::FindStretches(const Rows& rows, bool counted) {
+  for (size_t r = 0; r < keys.size(); ++r) {
+    const int64_t size = rows.offsets.data[r + 1] - rows.offsets.data[r];
+    keys[r] = {nullptr, size, counted ? Reserve(counts[r], static_cast<size_t>(size)) : nullptr};
   }
+  stretches.clear();
+  MakeRoom(shared.unit->dim(), tiles, keys, [&](size_t request, Range some, float* place) {
+    const int64_t begin = rows.offsets.data[request];
+    stretches.push_back({request, place, {begin + some.begin, begin + some.end}, some.begin});
+  });
 }
 
 void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_counts, const Stretch& stretch) {
   const int64_t dim = shared.unit->dim();
-  float* packed = tiles[stretch.request].data();
   for (int64_t row = stretch.rows.begin; row < stretch.rows.end; ++row) {
-    PackColumn(rows.values + row * dim, dim, packed, stretch.first + row - stretch.rows.begin);
+    PackColumn(rows.values + row * dim, dim, stretch.tiles, stretch.first + row - stretch.rows.begin);
   }
   if (key_counts == nullptr) return;
   std::copy(key_counts + stretch.rows.begin, key_counts + stretch.rows.end,
@@ -112,12 +114,8 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   if (interests == nullptr) throw InputError("interests: expected memory for the result, got a null pointer");
   State& state = *state_;
   state.keys.resize(static_cast<size_t>(requests));
-  if (state.tiles.size() < state.keys.size()) {
-    state.tiles.resize(state.keys.size());
-    state.counts.resize(state.keys.size());
-  }
-  state.stretches.clear();
-  for (size_t r = 0; r < state.keys.size(); ++r) state.MakeRoom(keys, counts != nullptr, r);
+  if (state.counts.size() < state.keys.size()) state.counts.resize(state.keys.size());
+  state.FindStretches(keys, counts != nullptr);
   state.parallel.For(static_cast<int64_t>(state.stretches.size()),
                      [&](int64_t item, int) { state.Pack(keys, counts, state.stretches[static_cast<size_t>(item)]); });
   state.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,

@@ -1,13 +1,39 @@
 // A history's keys as the activation unit reads them: tiles [dim][tile], the last one filled up with zeros.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "engine/activation_unit.hpp"
 #include "engine/batch.hpp"
 #include "engine/embedding.hpp"
 
 namespace din_infer {
+
+// Tiles of keys that a thread fills at a time: some tens of microseconds.
+inline constexpr int64_t kStretchTiles = 32;
+
+// Room in `tiles` for the keys [dim] of all requests, of which `packed` has the counts and gets the places. One piece
+// of memory: of pieces of their own each would grow to the longest history it ever held. each(request, keys, tiles of
+// the request) is called for what one thread is to fill at a time.
+template <class Each>
+void MakeRoom(int64_t dim, FloatBuffer& tiles, std::vector<PackedKeys>& packed, const Each& each) {
+  size_t size = 0;
+  for (const PackedKeys& keys : packed) size += static_cast<size_t>(WholeTiles(keys.count) * dim);
+  if (tiles.size() < size) FloatBuffer().swap(tiles);  // before there is more, not beside it
+  float* place = Reserve(tiles, size);
+  const int64_t step = kStretchTiles * kernels::Kernels().tile;
+  for (size_t request = 0; request < packed.size(); ++request) {
+    PackedKeys& keys = packed[request];
+    FillTiles(keys.count, dim, place);
+    keys.tiles = place;
+    for (int64_t first = 0; first < keys.count; first += step) {
+      each(request, Range{first, std::min(first + step, keys.count)}, place);
+    }
+    place += WholeTiles(keys.count) * dim;
+  }
+}
 
 // Keys in tiles that the caller has made room for: WholeTiles(count) * dim floats.
 class KeyTiles {

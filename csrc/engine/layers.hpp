@@ -20,9 +20,6 @@ struct LayerParameters {
 // Rows rounded up to whole tiles.
 int64_t WholeTiles(int64_t columns);
 
-// Tiles of keys that a thread fills at a time: some tens of microseconds.
-inline constexpr int64_t kStretchTiles = 32;
-
 // Where a column of tiles [columns / tile][dim][tile] starts; its floats are a tile apart.
 int64_t ColumnPlace(int64_t column, int64_t dim);
 

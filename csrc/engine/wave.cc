@@ -32,7 +32,7 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
     histories_[h].keys.assign(count, user == nullptr ? PackedKeys{} : user->histories[h].Packed());
-    if (user == nullptr) MakeRoom(h);
+    if (user == nullptr) FindStretches(h);
   }
   const int64_t stretches = static_cast<int64_t>(stretches_.size());
   parallel.For(requests.size() + stretches, [&](int64_t item, int slot) {
@@ -85,31 +85,17 @@ float* Wave::EmbedRequest(int64_t request, int slot) {
   return values;
 }
 
-// One piece of memory for all requests: of pieces of their own each would grow to the longest history it ever held.
-void Wave::MakeRoom(size_t history) {
+void Wave::FindStretches(size_t history) {
   const HistoryPart& part = parts_.histories[history];
   const auto kept = [&](size_t request) {
     return Kept(*part.schema, batch_->histories[history].Of(requests_.begin + static_cast<int64_t>(request)));
   };
-  const auto floats = [&](size_t request) {
-    return static_cast<size_t>(WholeTiles(kept(request).size()) * part.keys.width());
-  };
   History& own = histories_[history];
-  size_t size = 0;
-  for (size_t r = 0; r < own.keys.size(); ++r) size += floats(r);
-  if (own.tiles.size() < size) FloatBuffer().swap(own.tiles);  // before there is more, not beside it
-  float* tiles = Reserve(own.tiles, size);
-  const int64_t step = kStretchTiles * kernels::Kernels().tile;
-  for (size_t r = 0; r < own.keys.size(); ++r) {
-    const Range all = kept(r);
-    FillTiles(all.size(), part.keys.width(), tiles);
-    own.keys[r] = {tiles, all.size(), nullptr};
-    for (int64_t first = 0; first < all.size(); first += step) {
-      const int64_t begin = all.begin + first;
-      stretches_.push_back({history, tiles, {begin, std::min(begin + step, all.end)}, first});
-    }
-    tiles += floats(r);
-  }
+  for (size_t r = 0; r < own.keys.size(); ++r) own.keys[r].count = kept(r).size();
+  MakeRoom(part.keys.width(), own.tiles, own.keys, [&](size_t request, Range keys, float* tiles) {
+    const int64_t begin = kept(request).begin;
+    stretches_.push_back({history, tiles, {begin + keys.begin, begin + keys.end}, keys.begin});
+  });
 }
 
 void Wave::Embed(const Stretch& stretch, int slot) {

@@ -62,7 +62,7 @@ class Wave {
 
   // User and context; returns what the tower reads of them, in the slot's scratch memory.
   float* EmbedRequest(int64_t request, int slot);
-  void MakeRoom(size_t history);  // for all keys, and says in stretches_ what is to be embedded
+  void FindStretches(size_t history);  // of what is to be embedded, having made room for it
   void Embed(const Stretch& stretch, int slot);
 
   const Model::Parts& parts_;
