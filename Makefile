@@ -124,6 +124,7 @@ demo/validation.json: demo/model.onnx
 	$(PASSIVE) $(BIN)/din-infer validate $< --requests demo/data/test.parquet --checkpoint demo/din --json >$@ || test -s $@ # the summary judges
 
 demo/scores.parquet: demo/model.onnx
+	rm -f $@
 	$(BIN)/din-infer score $< demo/data/test.parquet --out $@
 
 demo/report/results.json: demo/model.onnx demo/base/metrics.json

@@ -113,7 +113,7 @@ def compare_plans(
 
 def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str, Any]:
     """What `din-infer score` printed, and its processor time and peak memory."""
-    options = ["--out", str(folder / "scores.parquet"), "--threads", str(threads), "--json"]
+    options = ["--out", str(folder / f"scores-{users}.parquet"), "--threads", str(threads), "--json"]
     command = [sys.executable, "-P", "-c", COMMAND, "score", str(model), str(folder / "requests.parquet"), *options]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     printed, peak = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()

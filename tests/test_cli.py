@@ -141,6 +141,7 @@ def test_score_of_no_requests(din_infer_command, model_path, requests_path, cata
     pq.write_table(pq.read_table(requests_path).slice(0, 0), empty)
     assert din_infer_command("score", model_path, empty, "--out", out)[0] == 0
     assert pq.read_table(out).num_rows == 0
+    out = tmp_path / "best.parquet"
     assert din_infer_command("score", model_path, empty, "--out", out, "--catalogue", catalogue_path)[0] == 0
 
 
@@ -160,6 +161,27 @@ def test_errors_are_one_line(din_infer_command, model_path, requests_path, catal
         (model_path, requests_path, "--out", tmp_path / "no" / "out.parquet"): "error: ",
         (model_path, requests_path, "--out", out, "--top-k", 5): "error: --top-k: expected --catalogue beside it",
         (model_path, requests_path, "--out", out, "--catalogue", requests_path): "error: candidate.item_id: expected a",
+        (
+            model_path,
+            requests_path,
+            "--out",
+            out,
+            "--exclude-seen",
+            "item_id",
+        ): "error: --exclude-seen: expected a cata",
+        (model_path, requests_path, "--out", out, "--on-error", "stop"): "error: --on-error: expected fail | reject, g",
+        (
+            model_path,
+            requests_path,
+            "--out",
+            out,
+            "--workers",
+            2,
+        ): "error: --workers: expected --engine ray beside it, ",
+        (model_path, requests_path, "--out", out, "--engine", "spark"): "error: --engine: expected local | ray, got ",
+        (model_path, requests_path, "--out", requests_path): f"error: {requests_path}: expected another file than the",
+        (model_path, requests_path, "--out", catalogue_path, "--resume"): f"error: {catalogue_path}: expected the resu",
+        (model_path, requests_path, "--out", catalogue_path): f"error: {catalogue_path}: expected no such file, which ",
     }
     for arguments, message in cases.items():
         status, printed, err = din_infer_command("score", *arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +40,19 @@ class Job:
             raise InputError(f"exclude_seen: expected a catalogue beside it, got {self.exclude_seen!r} and none")
 
     def identity(self) -> dict[str, Any]:
-        """What has to be the same for two runs to give the same scores: options, and files by their SHA-256.
+        """What has to be the same for two runs to give the same scores; files by their SHA-256.
 
-        A model's external data is named by checksums inside its file.
+        A model's external data is named by checksums inside its file. `on_error` says what becomes of requests that
+        are not scored.
         """
-        options = {**dataclasses.asdict(self), "version": din_infer.__version__}
-        files = {name: _sha256(path) for name in ("model", "catalogue") if (path := options.pop(name)) is not None}
-        return {**files, "options": options}
+        catalogue = None if self.catalogue is None else _sha256(self.catalogue)
+        return {
+            "model": _sha256(self.model),
+            "catalogue": catalogue,
+            "top_k": None if catalogue is None else self.top_k,
+            "exclude_seen": self.exclude_seen,
+            "version of din_infer": din_infer.__version__,
+        }
 
 
 def _sha256(path: str) -> str:

@@ -10,7 +10,7 @@ from din_infer.bulk.counts import Counts, Progress
 from din_infer.bulk.lookahead import lookahead
 from din_infer.bulk.parts import Parts
 from din_infer.bulk.scorer import BadRowError, Scored, Scorer
-from din_infer.bulk.sources import Piece
+from din_infer.bulk.sources import Piece, place_of
 from din_infer.errors import InputError
 
 
@@ -29,7 +29,7 @@ def score_pieces(scorer: Scorer, pieces: Iterable[Piece], progress: Progress) ->
         try:
             scored = scorer(piece.table)
         except BadRowError as error:
-            place = f"{piece.part.path}: row {piece.first + error.row}"
+            place = f"{place_of(piece.part.path)}: row {piece.first + error.row}"
             raise InputError(f"{place}: {error.reason}") from None
         yield piece, scored
         progress(scored.counts, None)

@@ -1,7 +1,7 @@
 """Results as parts that survive a kill: each appears complete, by a rename, or not at all.
 
-A part's Parquet metadata holds its counts, so the files alone say what is done. The manifest, written before the first
-part, says what they were made of.
+A part's Parquet metadata holds its counts and which rows it was made of, so the files alone say what is done. The
+manifest, written before the first part, says with what they were scored.
 """
 
 from __future__ import annotations
@@ -11,19 +11,40 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from din_infer.bulk.counts import Counts
+from din_infer.bulk.digest import Digest
+from din_infer.bulk.origin import Origin, origin_of, whole_files
 from din_infer.bulk.scorer import Scored
 from din_infer.bulk.sources import Part, Piece
 from din_infer.errors import DataError, InputError, OutputError
 from din_infer.parquet import open_parquet
 
-COUNTS = b"din_infer.counts"
+REJECTS = "_rejects"
+COUNTS, ORIGIN, RUN = b"din_infer.counts", b"din_infer.origin", b"din_infer.run"
+
+
+class Done(NamedTuple):
+    """A part that is there."""
+
+    counts: Counts
+    origin: Origin
+
+
+class Finished(NamedTuple):
+    """A run whose results are one file."""
+
+    identity: dict[str, Any]
+    parts: int
+    counts: Counts
+    files: list[Origin]
 
 
 class Parts:
@@ -38,39 +59,44 @@ class Parts:
 
     def write(self, part: Part, scored: Iterable[tuple[Piece, Scored]]) -> Counts:
         """Writes the results of a part's pieces. Raises OutputError where the disk does not take them."""
-        counts, rejects = Counts(), []
+        counts, digest, rejects = Counts(), Digest(), []
         with _appearing(self._path(part.index)) as hidden, _writer(hidden, self.schema) as writer:
             for piece, result in scored:
                 with _writable(hidden):
                     writer.write_table(result.table.cast(self.schema))
                 counts += result.counts
+                digest.update(piece.table)
                 if result.rejects:
                     rejects.append(self._rejects(piece, result.rejects))
             if rejects:  # before the part, which says that all is done
                 self._write_rejects(part.index, pa.concat_tables(rejects))
-            writer.add_key_value_metadata({COUNTS: counts.to_json()})
+            else:  # another run may have been about to finish the part
+                self._rejects_path(part.index).unlink(missing_ok=True)
+            writer.add_key_value_metadata({COUNTS: counts.to_json(), ORIGIN: origin_of(part, digest).to_json()})
         return counts
 
-    def done(self) -> dict[int, Counts]:
+    def done(self) -> dict[int, Done]:
         """The parts that are there, by index. Raises DataError for files that are no parts."""
         found = {}
         for path in sorted(self.folder.glob("part-*.parquet")):
             with open_parquet(path, "a part of a run's results") as file:
                 metadata = file.metadata.metadata or {}
-            if COUNTS not in metadata:
+            if not {COUNTS, ORIGIN} <= metadata.keys():
                 raise DataError(f"{path}: expected a part of a run's results, got another Parquet file")
-            found[int(path.stem.removeprefix("part-"))] = Counts.from_json(metadata[COUNTS])
+            index = int(path.stem.removeprefix("part-"))
+            found[index] = Done(Counts.from_json(metadata[COUNTS]), Origin.from_json(metadata[ORIGIN]))
         return found
 
-    def join(self, indices: Iterable[int], out: Path, rejects_out: Path) -> None:
-        """All parts as one file, and their rejects, if any, as another; an earlier file of rejects goes."""
-        indices = list(indices)
-        rejects = [path for i in indices if (path := self._rejects_path(i)).exists()]
+    def join(self, out: Path, rejects_out: Path, identity: dict[str, Any]) -> None:
+        """All parts as one file, which says what it was made of, and their rejects, if any, as another."""
+        done = dict(sorted(self.done().items()))
+        rejects = [path for index in done if (path := self._rejects_path(index)).exists()]
         if rejects:
-            self._concatenate(rejects, self.rejects_schema, rejects_out)
-        else:
-            rejects_out.unlink(missing_ok=True)
-        self._concatenate([self._path(i) for i in indices], self.schema, out)
+            self._concatenate(rejects, self.rejects_schema, rejects_out, {})
+        counts = sum((part.counts for part in done.values()), Counts())
+        files = [asdict(origin) for origin in whole_files(part.origin for part in done.values())]
+        run = json.dumps({"identity": identity, "parts": len(done), "counts": asdict(counts), "files": files})
+        self._concatenate([self._path(index) for index in done], self.schema, out, {RUN: run})
 
     def discard(self) -> None:
         """Removes all that a run wrote, what says whose it is last, and the folder where nothing else is in it."""
@@ -96,7 +122,7 @@ class Parts:
 
     @property
     def rejects_folder(self) -> Path:
-        return self.folder / "_rejects"
+        return self.folder / REJECTS
 
     @property
     def manifest(self) -> Path:
@@ -108,7 +134,7 @@ class Parts:
     def _rejects_path(self, index: int) -> Path:
         return self.rejects_folder / f"part-{index:06}.parquet"
 
-    def _concatenate(self, paths: list[Path], schema: pa.Schema, out: Path) -> None:
+    def _concatenate(self, paths: list[Path], schema: pa.Schema, out: Path, metadata: dict[bytes, str]) -> None:
         with _appearing(out, self.folder) as hidden, _writer(hidden, schema) as writer:
             for path in paths:
                 with open_parquet(path) as file:
@@ -116,6 +142,7 @@ class Parts:
                         table = file.read_row_group(group).replace_schema_metadata(schema.metadata)
                         with _writable(hidden):
                             writer.write_table(table)
+            writer.add_key_value_metadata(metadata)
 
     def _write_rejects(self, index: int, rejects: pa.Table) -> None:
         path = self._rejects_path(index)
@@ -139,7 +166,7 @@ class Parts:
 
 
 @contextmanager
-def claim(parts: Parts, identity: dict[str, Any], resume: bool, keep: bool) -> Iterator[dict[int, Counts]]:
+def claim(parts: Parts, identity: dict[str, Any], resume: bool, keep: bool) -> Iterator[dict[int, Done]]:
     """Makes a folder the place of the run that `identity` describes, for this process alone; yields the parts done.
 
     Afterwards the parts go unless `keep`; after an error the folder goes if no part is there. Raises InputError for a
@@ -188,24 +215,36 @@ def _check_folder(parts: Parts, identity: dict[str, Any], resume: bool) -> None:
         return
     if not resume:
         raise InputError(
-            f"{folder}: expected no parts of an earlier run, got some; --resume continues it, but for one that read"
-            " standard input, and removing the folder starts again"
+            f"{folder}: expected no parts of an earlier run, got some; --resume continues it, and removing the folder"
+            " starts again"
         )
     try:
         earlier = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{manifest}: expected the manifest of a run, got: {error}") from None
-    changed = [name for name in {**earlier, **identity} if earlier.get(name) != identity.get(name)]
-    if changed:
-        before, now = ({name: run.get(name) for name in changed} for run in (earlier, identity))
-        raise InputError(
-            f"--resume: expected the same {' and '.join(changed)} as before, {_short(before)}, got {_short(now)}"
-        )
+    check_identity(earlier, identity)
 
 
-def _short(values: dict[str, Any]) -> str:
-    text = json.dumps(values)
-    return text if len(text) <= 300 else text[:297] + "..."
+def check_identity(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises InputError, for the first thing that differs between two runs."""
+    for name, value in now.items():
+        earlier = before.get(name)
+        if isinstance(value, list) and isinstance(earlier, list):
+            pairs = zip_longest(earlier, value, fillvalue="nothing")
+            earlier, value = next((pair for pair in pairs if pair[0] != pair[1]), (None, None))
+        if earlier != value:
+            raise InputError(f"resume: expected the same {name} as before, {earlier}, got {value}")
+
+
+def finished(out: Path) -> Finished:
+    """The run that made a file. Raises DataError for a file that none made."""
+    with open_parquet(out, "the results of a run") as file:
+        text = (file.metadata.metadata or {}).get(RUN)
+    if text is None:
+        raise DataError(f"{out}: expected the results of a run to resume, got another Parquet file")
+    run = json.loads(text)
+    files = [Origin(**origin) for origin in run["files"]]
+    return Finished(run["identity"], run["parts"], Counts(**run["counts"]), files)
 
 
 @contextmanager

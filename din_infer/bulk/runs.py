@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from din_infer.bulk import local
 from din_infer.bulk.counts import Counts, Progress
 from din_infer.bulk.job import Job
-from din_infer.bulk.parts import Parts, claim
+from din_infer.bulk.origin import Origin, check_files, check_plan, unscored
+from din_infer.bulk.parts import REJECTS, Parts, check_identity, claim, finished
 from din_infer.bulk.scorer import Scorer
-from din_infer.bulk.sources import Source, open_source
+from din_infer.bulk.sources import STDIN, Part, Piece, Source, open_source
 from din_infer.errors import InputError, OutputError
 
 ENGINES = ("local", "ray")
@@ -53,64 +54,97 @@ def run(
     """Scores `requests`, as `open_source` reads them, and writes the results in their order.
 
     - `out`: a name ending in .parquet becomes one file when all is done, until when its parts are in `<out>.parts`;
-      rejected rows go to `<stem>.rejects.parquet`. Any other name is a folder, where the parts stay;
-    - `resume`: continues what a killed or failed run of the same job left, if it left anything;
+      rejected rows go to `<stem>.rejects.parquet`. Any other name is a folder, where the parts stay. Results that
+      are there are never replaced;
+    - `resume`: continues what a killed or failed run left, if it left anything, and does nothing where all is done.
+      The model, the catalogue, `top_k`, `exclude_seen` and the requests that are scored have to be the same, by their
+      content; a stream of them has to come again from its start;
     - `threads`: of a worker; `workers`: how many, with engine `ray`.
 
     Raises DataError for files that cannot be read, OutputError for results that cannot be written and InputError for
     requests that do not fit; each leaves the parts that are done.
     """
     start = time.perf_counter()
-    source = open_source(requests)
-    _check(source, out, resume, engine)
-    scorer = Scorer(job, threads)
-    rows = _part_rows(scorer)
+    _check_engine(requests, engine, workers)
+    source = open_source(requests, out)
     one_file = out.suffix == ".parquet"
     folder = out.with_name(out.name + ".parts") if one_file else out
+    rejects = out.with_suffix(".rejects.parquet") if one_file else out / REJECTS
+    _check(source, out, rejects, folder, resume)
+    scorer = Scorer(job, threads)
+    rows = _part_rows(scorer)
     parts = Parts(folder, scorer.output_schema(source.schema), scorer.model.schema.request.key)
-    identity = {**job.identity(), "requests": source.identity(), "rows in a part": rows}
+    columns = [f"{field.name}: {field.type}" for field in source.schema]
+    identity = {**job.identity(), "columns of requests": columns, "rows in a part": rows}
+
+    def summary(counts: Counts, resumed: Counts, parts: int) -> Summary:
+        seconds, model = time.perf_counter() - start, scorer.model
+        kept = rejects if counts.rejected else None
+        return Summary(counts, resumed, parts, out, kept, seconds, model.backend, model.threads)
+
+    if one_file and out.exists():
+        whole = finished(out)
+        check_identity(whole.identity, identity)
+        check_files(whole.files, source, rows)
+        if parts.manifest.exists():  # a kill came after the last step but one
+            with claim(parts, identity, resume, keep=False):
+                pass
+        return summary(whole.counts, whole.counts, whole.parts)
     with claim(parts, identity, resume, keep=not one_file) as done:
-        resumed = sum(done.values(), Counts())
+        resumed = sum((part.counts for part in done.values()), Counts())
         progress(resumed, source.rows)
-        plan = source.plan(rows)
-        missing = None if plan is None else [part for part in plan if part.index not in done]
+        missing, pieces = _left(source, rows, {index: part.origin for index, part in done.items()})
         if engine == "local":
-            done |= local.score_parts(scorer, source.read(missing, rows), parts, progress)
+            more = local.score_parts(scorer, pieces, parts, progress)
         else:
             from din_infer.bulk import ray
 
-            done |= ray.score_parts(job, missing or [], parts, progress, threads or 1, workers)
-        rejects = parts.rejects_folder
+            more = ray.score_parts(job, missing, parts, progress, threads or 1, workers)
         if one_file:
-            rejects = out.with_suffix(".rejects.parquet")
-            parts.join(sorted(done), out, rejects)
-    counts = sum(done.values(), Counts())
-    return Summary(
-        counts,
-        resumed,
-        parts=len(done),
-        out=out,
-        rejects=rejects if counts.rejected else None,
-        seconds=time.perf_counter() - start,
-        backend=scorer.model.backend,
-        threads=scorer.model.threads,
-    )
+            parts.join(out, rejects, identity)
+    return summary(sum(more.values(), resumed), resumed, len(done) + len(more))
 
 
-def _check(source: Source, out: Path, resume: bool, engine: str) -> None:
+def _left(source: Source, rows: int, origins: Mapping[int, Origin]) -> tuple[list[Part], Iterator[Piece]]:
+    """The parts without an origin, where they are known, and their pieces.
+
+    Raises InputError where the others are not of the same rows, of which it reads those that may have changed.
+    """
+    plan = source.plan(rows)
+    if plan is None:
+        return [], unscored(source.read(None, rows), origins)
+    changed = check_plan(plan, origins)
+    for _ in unscored(source.read(changed, rows), {part.index: origins[part.index] for part in changed}):
+        pass
+    missing = [part for part in plan if part.index not in origins]
+    return missing, source.read(missing, rows)
+
+
+def _check_engine(requests: Sequence[str], engine: str, workers: int | None) -> None:
     if engine not in ENGINES:
         raise InputError(f"engine: expected {' | '.join(ENGINES)}, got {engine!r}")
-    if not source.again and (resume or engine != "local"):
-        option = "--resume" if resume else f"--engine {engine}"
-        raise InputError(f"{option}: expected files of requests, got standard input, which is read once")
-    if out.suffix == ".parquet" and out.is_dir():
+    if engine == "local" and workers is not None:
+        raise InputError(f"workers: expected --engine ray beside it, got {workers} and {engine}")
+    if engine != "local" and STDIN in requests:
+        raise InputError(f"engine: expected files of requests for {engine}, got standard input, which is read once")
+
+
+def _check(source: Source, out: Path, rejects: Path, folder: Path, resume: bool) -> None:
+    one_file = folder != out
+    if one_file and out.is_dir():
         raise OutputError(f"{out}: expected a file to write, or a folder with another ending, got a folder")
-    if out.suffix != ".parquet" and out.exists() and not out.is_dir():
+    if not one_file and out.exists() and not out.is_dir():
         raise OutputError(
             f"{out}: expected a folder for parts, or a name ending in .parquet, got a file of another name"
         )
     if out.exists() and any(out.samefile(path) for path in source.paths):
         raise OutputError(f"{out}: expected another file than the requests', which it would replace")
+    for path in (out, rejects) if one_file else ():
+        if path.exists() and not (resume and (path == out or out.exists() or folder.exists())):
+            raise OutputError(
+                f"{path}: expected no such file, which is not replaced, got one; choose another name, or --resume"
+                " where this run made it"
+            )
 
 
 def _part_rows(scorer: Scorer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,12 +25,17 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `first` to `first + rows` of one file: what is scored, and written, as a whole or not at all."""
+    """Rows `first` to `first + rows` of one file: what is scored, and written, as a whole or not at all.
+
+    `size`: the file's, in bytes; `mtime_ns`: when it was changed; both 0 for a stream.
+    """
 
     index: int
     path: str
     first: int
     rows: int
+    size: int = 0
+    mtime_ns: int = 0
 
 
 class Piece(NamedTuple):
@@ -45,7 +51,6 @@ class Source(Protocol):
 
     schema: pa.Schema
     rows: int | None  # None where nobody knows before the end
-    again: bool  # whether it can be read more than once
     paths: Sequence[Path]  # what is read
 
     def plan(self, rows: int) -> list[Part] | None:
@@ -54,69 +59,79 @@ class Source(Protocol):
     def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
         """The rows of the given parts, or of all, in pieces. Raises DataError for what cannot be read."""
 
-    def identity(self) -> list[Any]:
-        """What tells these requests from others, without reading them."""
 
+def open_source(names: Sequence[str], out: Path | None = None) -> Source:
+    """`-` for standard input, or any number of files, folders and globs.
 
-def open_source(names: Sequence[str]) -> Source:
-    """`-` for standard input, or any number of files, folders (their *.parquet by name) and globs (by name).
-
-    Raises DataError for what is not there or cannot be read, and where files have different columns.
+    Of a folder, its *.parquet and those of the folders in it, in the order of their paths; names that begin with a dot
+    or an underscore are left out, and so is what a run writes to `out`. Of a glob, what it finds, in that order. Raises
+    DataError for what is not there or cannot be read, and where files have different columns.
     """
     if STDIN in names:
         if len(names) > 1:
             raise InputError(f"requests: expected '-' alone or files, got {' '.join(names)}")
         return StreamSource(sys.stdin.buffer)
-    return ParquetSource([path for name in names for path in _files(name)])
+    return ParquetSource([path for name in names for path in _files(name, out)])
 
 
-def _files(name: str) -> list[Path]:
+def place_of(path: str) -> str:
+    """What messages call it."""
+    return "standard input" if path == STDIN else path
+
+
+def _files(name: str, out: Path | None) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        found = sorted(p for p in path.glob("*.parquet") if p.is_file() and p.name[0] not in "._")
+        inside = [p.relative_to(path) for p in path.rglob("*.parquet")]
+        found = [path / p for p in inside if not any(part[0] in "._" for part in p.parts)]
     elif glob.has_magic(name) and not path.exists():
-        found = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+        found = [Path(p) for p in glob.glob(name, recursive=True)]
     else:
         return [path]
+    found = sorted(p for p in found if p.is_file() and not (out and _is_written(p, out)))
     if not found:
         raise DataError(f"{name}: expected Parquet files, got none")
     return found
 
 
+def _is_written(path: Path, out: Path) -> bool:
+    """Whether it is among the results that a run writes to `out`."""
+    path, out = path.resolve(), out.resolve()
+    written = [out, out.with_name(f"{out.name}.parts"), out.with_suffix(".rejects.parquet")]
+    return any(path.is_relative_to(place) for place in written)
+
+
 class ParquetSource:
     """Parquet files with the same columns, one after another."""
 
-    again = True
-
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
-        self._sizes: list[tuple[Path, int]] = []
+        self._files: list[Part] = []  # whole
         self.schema = pa.schema([])
         for path in paths:
             with open_parquet(path) as file:
-                schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
-            if self._sizes and schema != self.schema:
+                schema, rows, stat = file.schema_arrow.remove_metadata(), file.metadata.num_rows, path.stat()
+            if self._files and schema != self.schema:
                 different = set(schema) ^ set(self.schema)
                 raise DataError(
                     f"{path}: expected the columns of {paths[0]}, got others: "
                     + (", ".join(sorted({field.name for field in different})) or "in another order")
                 )
             self.schema = schema
-            self._sizes.append((path, rows))
-        self.rows: int | None = sum(rows for _, rows in self._sizes)
+            self._files.append(Part(len(self._files), str(path), 0, rows, stat.st_size, stat.st_mtime_ns))
+        self.rows: int | None = sum(file.rows for file in self._files)
 
     def plan(self, rows: int) -> list[Part]:
-        ranges = [(path, first, min(rows, n - first)) for path, n in self._sizes for first in range(0, n, rows)]
-        ranges = ranges or [(self._sizes[0][0], 0, 0)]
-        return [Part(index, str(path), first, n) for index, (path, first, n) in enumerate(ranges)]
+        ranges = [
+            (file, first, min(rows, file.rows - first)) for file in self._files for first in range(0, file.rows, rows)
+        ]
+        ranges = ranges or [(self._files[0], 0, 0)]
+        return [
+            dataclasses.replace(file, index=index, first=first, rows=n) for index, (file, first, n) in enumerate(ranges)
+        ]
 
     def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
         return read_parts(self.plan(rows) if parts is None else parts)
-
-    def identity(self) -> list[Any]:
-        """Names, sizes and times of change: Parquet has no checksum of a file, and to read it all takes long."""
-        stats = [(path.name, path.stat()) for path, _ in self._sizes]
-        return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 def read_parts(parts: Sequence[Part]) -> Iterator[Piece]:
@@ -128,11 +143,10 @@ def read_parts(parts: Sequence[Part]) -> Iterator[Piece]:
 class StreamSource:
     """An Arrow IPC stream."""
 
-    again = False
     paths: Sequence[Path] = ()
 
     def __init__(self, stream: Any) -> None:
-        with _readable("standard input", "an Arrow IPC stream"):
+        with _readable(place_of(STDIN), "an Arrow IPC stream"):
             self._reader = pa.ipc.open_stream(stream)
         self.schema = self._reader.schema
         self.rows: int | None = None
@@ -154,11 +168,8 @@ class StreamSource:
                 return
             first += len(table)
 
-    def identity(self) -> list[Any]:
-        return [STDIN]
-
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        with _readable("standard input", "an Arrow IPC stream"):
+        with _readable(place_of(STDIN), "an Arrow IPC stream"):
             yield from self._reader
 
 

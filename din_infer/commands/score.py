@@ -24,11 +24,11 @@ def score(
     requests: Annotated[
         list[str],
         typer.Argument(
-            help="Parquet files, folders or globs of them, one request per row; - reads an Arrow IPC stream.",
+            help="Parquet files, folders (with theirs) or globs, one request per row; - reads an Arrow IPC stream.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="A file, NAME.parquet, or a folder of parts.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="A new file, NAME.parquet, or a folder of parts.", show_default=False)],
     catalogue: Annotated[
         Path | None, typer.Option(help="Parquet, one item per row, scored in place of the requests' candidates.")
     ] = None,
@@ -39,7 +39,9 @@ def score(
         str | None, typer.Option(metavar="FEATURE", help="Leave out items whose FEATURE is in the request's histories.")
     ] = None,
     on_error: Annotated[str, typer.Option(help="What a request that does not fit does: fail | reject.")] = "fail",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run, if there is one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an unfinished run, if there is one; else start.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="local | ray.")] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Of Ray, a model each. [default: all that fit the cluster]")
@@ -55,8 +57,11 @@ def score(
     With a catalogue it has the best items of each request, best first, in place of the candidates; of equal scores the
     item listed first comes first.
 
-    Results are written in parts. A run that was killed goes on with --resume. Rejected requests go, with file, row and
-    reason, to NAME.rejects.parquet, or to _rejects/ in a folder.
+    Results are written in parts, and never over earlier ones. A run that was killed or failed goes on with --resume:
+    with the same model, catalogue, --top-k and --exclude-seen, and requests of the same values, in files that may have
+    been copied or repaired; a stream has to come again from its start. Rejected requests go, with file, row and reason,
+    to NAME.rejects.parquet, or to _rejects/ in a folder. A folder is read in the order of its files' paths; names that
+    begin with a dot or an underscore are left out.
 
     Examples:
 
@@ -80,8 +85,8 @@ def score(
     if top_k is not None and catalogue is None:
         raise InputError("--top-k: expected --catalogue beside it, got none")
     items = None if catalogue is None else str(catalogue)
-    job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
-    with _progress() as progress, redirect_stdout(sys.stderr):  # where Ray prints on its own
+    with _by_option(), _progress() as progress, redirect_stdout(sys.stderr):  # where Ray prints on its own
+        job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
         summary = bulk.run(
             job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
         )
@@ -89,6 +94,20 @@ def score(
         print(json.dumps({**_facts(summary), "engine": engine}))
     else:
         _print(summary)
+
+
+@contextmanager
+def _by_option() -> Iterator[None]:
+    """Errors that begin with the name of an argument begin with that of its option."""
+    from din_infer.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        name, colon, rest = str(error).partition(":")
+        if name not in ("top_k", "exclude_seen", "on_error", "resume", "engine", "workers", "threads"):
+            raise
+        raise InputError(f"--{name.replace('_', '-')}{colon}{rest}") from None
 
 
 @contextmanager
@@ -160,6 +179,8 @@ def _facts(summary: Summary) -> dict[str, Any]:
 
 def _print(summary: Summary) -> None:
     facts = _facts(summary)
+    if summary.counts == summary.resumed and summary.parts:
+        typer.echo(f"{summary.out}: done before, nothing was left to do")
     typer.echo(
         f"{summary.out}: {facts['requests']:,} requests, {facts['candidates']:,} candidates"
         f" in {summary.seconds:.2f} s ({facts['candidates_per_second']:,.0f} a second, {summary.backend},"

@@ -149,5 +149,5 @@ def test_the_share_saved_by_reuse_is_told(
     items = {name: items_table[name] for name in ("candidate.item_id", "candidate.genre")}
     work = din_infer.load(model_path).explain_plan(columns, catalogue=items).multiply_adds
     assert json.loads(printed)["saved_by_reuse"] == 1 - work["auto"] / work["request"] > 0
-    _, printed, _ = din_infer_command("score", model_path, requests_path, *options[:-1])
+    _, printed, _ = din_infer_command("score", model_path, requests_path, *options[:-1], "--resume")
     assert f"{1 - work['auto'] / work['request']:.0%} of the multiply-adds saved" in printed

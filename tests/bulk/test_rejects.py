@@ -42,7 +42,6 @@ def test_good_rows_are_scored_and_bad_ones_told(
     small_parts, din_infer_command, model_path, damaged, requests_table, tmp_path, out
 ):
     pq.write_table(damaged, tmp_path / "in.parquet")
-    (tmp_path / "scores.rejects.parquet").write_text("of an earlier run")
     options = ("--out", tmp_path / out, "--on-error", "reject", "--json")
     status, printed, _ = din_infer_command("score", model_path, tmp_path / "in.parquet", *options)
     assert status == 0

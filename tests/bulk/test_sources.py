@@ -121,11 +121,9 @@ def test_bad_names_are_refused(tmp_path, folder, model_path):
         open_source([str(folder), str(folder / "_ignored.parquet")])
 
 
-def test_only_files_can_be_resumed(model_path, requests_table, tmp_path, monkeypatch):
-    for options in ({"resume": True}, {"engine": "ray"}):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream_of(requests_table))))
-        with pytest.raises(InputError, match="expected files of requests, got standard input"):
-            run(Job(str(model_path)), ["-"], tmp_path / "out", **options)
+def test_ray_reads_no_stream(model_path, tmp_path):
+    with pytest.raises(InputError, match="engine: expected files of requests for ray, got standard input"):
+        run(Job(str(model_path)), ["-"], tmp_path / "out", engine="ray")
 
 
 FLIPPED = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
