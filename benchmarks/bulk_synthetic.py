@@ -120,7 +120,7 @@ def run_command(model: Path, folder: Path, users: int, threads: int) -> dict[str
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     summary = json.loads(printed)
-    kept = ("requests", "candidates", "seconds", "candidates_per_second", "saved_by_reuse", "threads")
+    kept = ("requests", "pairs", "seconds", "pairs_per_second", "saved_by_reuse", "threads")
     pairs = pairs_of(users)
     return {
         **{name: summary[name] for name in kept},

@@ -112,7 +112,7 @@ def test_score_writes_a_list_beside_the_candidates(din_infer_command, model_path
     assert scored.column_names == [n for n in expected.column_names if not n.startswith("history.")]
     summary = json.loads(printed)
     assert summary["requests"] == 25
-    assert summary["candidates"] == len(expected["score"].combine_chunks().flatten())
+    assert summary["pairs"] == len(expected["score"].combine_chunks().flatten())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["requests.parquet", "scores.parquet"]
 
 
@@ -121,7 +121,7 @@ def test_score_ranks_a_catalogue(din_infer_command, model_path, requests_path, c
     options = ("--catalogue", catalogue_path, "--top-k", 3)
     status, printed, _ = din_infer_command("score", model_path, requests_path, "--out", out, *options)
     assert status == 0
-    assert "25 requests, 100 candidates" in printed
+    assert "25 requests, 100 pairs" in printed
     requests, best = pq.read_table(requests_path), pq.read_table(out)
     added = ["title", "candidate.item_id", "candidate.genre", "score"]
     assert best.column_names == ["request_id", "user.country", "user.age", "context.hour", *added]
@@ -221,6 +221,6 @@ def test_progress_shows_short_numbers(number, text):
 
 
 def test_progress_says_what_reuse_saved():
-    counts = Counts(requests=10, candidates=3000, multiply_adds=25, multiply_adds_by_request=100)
-    assert progress_text(counts, 2.0) == "3k candidates, 1.5k/s, 75% saved"
-    assert progress_text(Counts(), 1.0) == "0 candidates, 0/s"
+    counts = Counts(requests=10, pairs=3000, multiply_adds=25, multiply_adds_by_request=100)
+    assert progress_text(counts, 2.0) == "3k pairs, 1.5k/s, 75% saved"
+    assert progress_text(Counts(), 1.0) == "0 pairs, 0/s"

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from din_infer import topk
 from din_infer.arrays import Array, Int64Array
 from din_infer.bulk.checks import check_types
+from din_infer.bulk.counts import Meter
 from din_infer.errors import InputError
 from din_infer.jagged import Jagged
 from din_infer.model import Model
@@ -32,7 +33,6 @@ class Ranked(NamedTuple):
     places: Int64Array
     scores: npt.NDArray[np.float32]
     lengths: Int64Array
-    unknown_ids: dict[str, int]
 
 
 class Catalogue:
@@ -52,21 +52,23 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.items)
 
-    def rank(self, model: Model, columns: Columns, requests: int, k: int) -> Ranked:
+    def rank(self, model: Model, columns: Columns, requests: int, k: int, meter: Meter) -> Ranked:
         """The `k` best items for each of `requests`, whose columns other than the candidates' are `columns`.
 
-        Higher scores first, of equal scores the item listed first, NaN last. Memory: `PAIRS` pairs at a time.
+        Higher scores first, of equal scores the item listed first, NaN last. Memory: `PAIRS` pairs at a time, after
+        which `meter` hears of a share of the requests.
         """
         best = np.empty((requests, 0), np.uint64)
-        unknown: dict[str, int] = {}
+        told = 0
         seen: _Pairs | None = None
         for first, last in self._chunks(requests):
             before = model.unknown_ids
             scores = model.score(columns, plan="auto", catalogue=self.columns(first, last))
+            unknown = {}
             for name, count in model.unknown_ids.items():
                 new = count - before.get(name, 0)
                 if name.startswith("candidate."):  # an item's ids are looked up once for all requests
-                    unknown[name] = unknown.get(name, 0) + new * requests
+                    unknown[name] = new * requests
                 elif first == 0:  # a request's own ids once for each chunk
                     unknown[name] = new
             keys = topk.make_keys(scores.reshape(requests, last - first), first)
@@ -75,7 +77,10 @@ class Catalogue:
                 rows, places = seen.within(first, last)
                 keys[rows, places - first] = topk.NONE
             best = topk.merge(best, keys, k)
-        return Ranked(*topk.decode(best), unknown)
+            done = requests if last == len(self) else requests * last // len(self)
+            meter.step(done - told, requests * (last - first), unknown)
+            told = done
+        return Ranked(*topk.decode(best))
 
     def columns(self, first: int, last: int) -> Columns:
         """The candidate columns of items `first` to `last`, as `Model.score` takes a catalogue."""

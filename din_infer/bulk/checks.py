@@ -26,11 +26,17 @@ def find_bad_rows(table: pa.Table, check: Check) -> dict[int, str]:
             check(table.slice(first, last - first))
         except InputError as error:
             if last - first == 1:
-                bad[first] = str(error)
+                bad[first] = _of_row(str(error))
                 continue
             middle = (first + last) // 2
             pieces += [(first, middle), (middle, last)]
     return dict(sorted(bad.items()))
+
+
+def _of_row(message: str) -> str:
+    """Without the places in a table of one row."""
+    message = message.replace(" in request 0", "")
+    return message.removesuffix(" at position 0") if message.startswith(("user.", "context.")) else message
 
 
 def good_rows(rows: int, bad: Collection[int]) -> Int64Array:

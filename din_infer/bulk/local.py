@@ -27,9 +27,8 @@ def score_pieces(scorer: Scorer, pieces: Iterable[Piece], progress: Progress) ->
     """Each piece with its scores. Raises InputError, which names the file's row, for a request that does not fit."""
     for piece in pieces:
         try:
-            scored = scorer(piece.table)
+            scored = scorer(piece.table, lambda more: progress(more, None))
         except BadRowError as error:
             place = f"{place_of(piece.part.path)}: row {piece.first + error.row}"
             raise InputError(f"{place}: {error.reason}") from None
         yield piece, scored
-        progress(scored.counts, None)

@@ -191,6 +191,7 @@ def claim(parts: Parts, identity: dict[str, Any], resume: bool, keep: bool) -> I
             if not any(parts.folder.glob("part-*.parquet")):
                 parts.discard()
             raise
+        parts.remove_unfinished()  # of workers that were killed
         if not keep:
             parts.discard()
     finally:

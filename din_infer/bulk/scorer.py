@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +14,15 @@ import pyarrow as pa
 from din_infer.batch import encode
 from din_infer.bulk.catalogue import Catalogue
 from din_infer.bulk.checks import check_types, find_bad_rows, good_rows
-from din_infer.bulk.counts import Counts
+from din_infer.bulk.counts import Counts, Meter, Tell
 from din_infer.bulk.job import Job
 from din_infer.errors import InputError
 from din_infer.model import load
 from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
+LISTS_WORK = 1 << 25  # pairs of a candidate and a behaviour in a call, so that progress is heard of
+CATALOGUE_BEHAVIOURS = 1 << 19  # the same with a catalogue, of which a call has a share
 REASON = "reason"  # the column that says why a request was rejected
 
 
@@ -48,15 +51,16 @@ class Scorer:
         )
         self._groups = [g for g in schema.groups() if g != "candidate" or self.catalogue is None]
 
-    def __call__(self, table: pa.Table) -> Scored:
+    def __call__(self, table: pa.Table, tell: Tell = lambda more: None) -> Scored:
         """Scores a table of requests, one per row.
 
         The result has its columns without the histories', in the same order, and `score`, a list<float32> beside the
         candidates. With a catalogue the candidates' and the label's columns go too, and each of the catalogue's comes
-        as a list of the chosen items'. Raises InputError for requests that do not fit, unless the job rejects them.
+        as a list of the chosen items'. `tell` hears every few seconds what was done. Raises InputError for requests
+        that do not fit, unless the job rejects them.
         """
         try:
-            return self._score(table, {})
+            return self._score(table, {}, tell)
         except InputError as error:
             check_types(table.schema, self.model.schema, self._groups)
             self._check(table.slice(0, 0))  # of what is wrong with every row, no row is told
@@ -65,7 +69,7 @@ class Scorer:
                 raise
             if self.job.on_error == "fail":
                 raise BadRowError(*next(iter(bad.items()))) from error
-        return self._score(table.take(good_rows(len(table), bad)), bad)
+        return self._score(table.take(good_rows(len(table), bad)), bad, tell)
 
     def output_schema(self, requests: pa.Schema) -> pa.Schema:
         """The result's schema. Raises InputError for columns missing, of a wrong type, or that scoring adds."""
@@ -104,32 +108,49 @@ class Scorer:
         columns = columns_of(table, self.model.schema, self._groups)
         encode(self.model.schema, columns, None if self.catalogue is None else self.catalogue.columns(0, 0))
 
-    def _score(self, table: pa.Table, rejects: dict[int, str]) -> Scored:
+    def _score(self, table: pa.Table, rejects: dict[int, str], tell: Tell) -> Scored:
         columns = columns_of(table, self.model.schema, self._groups)
-        before = self.model.multiply_adds
+        calls = self._calls(columns, len(table))
+        if len(calls) > 1:
+            self._check(table)  # all of it, before anything is told
+        meter = Meter(self.model, tell)
+        if rejects:
+            meter.add(Counts(rejected=len(rejects)))
         score = self._score_lists if self.catalogue is None else self._rank
-        result, pairs, unknown = score(table, columns)
-        done, by_request = (self.model.multiply_adds[name] - before[name] for name in ("done", "request"))
-        return Scored(result, rejects, Counts(len(table), len(rejects), pairs, unknown, done, by_request))
+        added = pa.concat_tables(
+            [score({name: column[a:b] for name, column in columns.items()}, b - a, meter) for a, b in calls]
+        )
+        result = _without(table, self.model.schema, *self._dropped)
+        for name in added.column_names:
+            result = result.append_column(name, added.column(name))
+        return Scored(result, rejects, meter.total)
 
-    def _score_lists(self, table: pa.Table, columns: dict[str, Any]) -> tuple[pa.Table, int, dict[str, int]]:
-        """Each request's own candidates: the result, how many, and unknown ids by column."""
-        candidates = columns[f"candidate.{next(iter(self.model.schema.candidate))}"]
+    def _calls(self, columns: dict[str, Any], requests: int) -> list[tuple[int, int]]:
+        """Requests that are scored together, some seconds of work."""
+        schema = self.model.schema
+        lengths = {name: columns[f"{name}.{next(iter(h.features))}"].lengths for name, h in schema.histories.items()}
+        work, limit = 1 + sum(lengths.values(), np.zeros(requests, np.int64)), CATALOGUE_BEHAVIOURS
+        if self.catalogue is None:
+            work, limit = work * self._candidates(columns).lengths, LISTS_WORK
+        group = np.cumsum(work) // limit
+        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), requests]
+        return list(itertools.pairwise(edges))
+
+    def _score_lists(self, columns: dict[str, Any], requests: int, meter: Meter) -> pa.Table:
+        """The scores of each request's own candidates."""
         before = self.model.unknown_ids
         scores = self.model.score(columns, plan="auto")
         unknown = {name: count - before.get(name, 0) for name, count in self.model.unknown_ids.items()}
-        result = _without(table, self.model.schema, *self._dropped)
-        return result.append_column("score", list_array(scores, candidates.offsets)), len(scores), unknown
+        meter.step(requests, len(scores), unknown)
+        return pa.table({"score": list_array(scores, self._candidates(columns).offsets)})
 
-    def _rank(self, table: pa.Table, columns: dict[str, Any]) -> tuple[pa.Table, int, dict[str, int]]:
-        """The same for the catalogue's items."""
+    def _rank(self, columns: dict[str, Any], requests: int, meter: Meter) -> pa.Table:
+        """The best of the catalogue's items, and their scores."""
         assert self.catalogue is not None
-        ranked = self.catalogue.rank(self.model, columns, len(table), self.job.top_k)
-        lists = self.catalogue.lists(ranked)
-        result = _without(table, self.model.schema, *self._dropped)
-        for name in lists.column_names:
-            result = result.append_column(name, lists.column(name))
-        return result, len(table) * len(self.catalogue), ranked.unknown_ids
+        return self.catalogue.lists(self.catalogue.rank(self.model, columns, requests, self.job.top_k, meter))
+
+    def _candidates(self, columns: dict[str, Any]) -> Any:
+        return columns[f"candidate.{next(iter(self.model.schema.candidate))}"]
 
 
 class BadRowError(InputError):

@@ -85,7 +85,12 @@ def score(
     if top_k is not None and catalogue is None:
         raise InputError("--top-k: expected --catalogue beside it, got none")
     items = None if catalogue is None else str(catalogue)
-    with _by_option(), _progress() as progress, redirect_stdout(sys.stderr):  # where Ray prints on its own
+    with (
+        _interruptible(),
+        _by_option(),
+        _progress() as progress,
+        redirect_stdout(sys.stderr),
+    ):  # where Ray prints on its own
         job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
         summary = bulk.run(
             job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
@@ -94,6 +99,15 @@ def score(
         print(json.dumps({**_facts(summary), "engine": engine}))
     else:
         _print(summary)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the parts that are done are kept, --resume goes on with them", err=True)
+        raise typer.Exit(130) from None
 
 
 @contextmanager
@@ -144,9 +158,9 @@ def _progress() -> Iterator[Progress]:
 
 
 def progress_text(done: Counts, seconds: float) -> str:
-    speed = short_number(done.candidates / seconds)
+    speed = short_number(done.pairs / seconds)
     saved = "" if done.saved is None else f", {done.saved:.0%} saved"
-    return f"{short_number(done.candidates)} candidates, {speed}/s{saved}"
+    return f"{short_number(done.pairs)} pairs, {speed}/s{saved}"
 
 
 def short_number(number: float) -> str:
@@ -162,13 +176,13 @@ def _facts(summary: Summary) -> dict[str, Any]:
     counts, resumed = summary.counts, summary.resumed
     return {
         "requests": counts.requests,
-        "candidates": counts.candidates,
+        "pairs": counts.pairs,
         "rejected": counts.rejected,
         "unknown_ids": dict(counts.unknown_ids),
         "resumed_requests": resumed.requests,
         "parts": summary.parts,
         "seconds": summary.seconds,
-        "candidates_per_second": (counts.candidates - resumed.candidates) / max(summary.seconds, 1e-9),
+        "pairs_per_second": (counts.pairs - resumed.pairs) / max(summary.seconds, 1e-9),
         "saved_by_reuse": counts.saved,
         "threads": summary.threads,
         "backend": summary.backend,
@@ -182,8 +196,8 @@ def _print(summary: Summary) -> None:
     if summary.counts == summary.resumed and summary.parts:
         typer.echo(f"{summary.out}: done before, nothing was left to do")
     typer.echo(
-        f"{summary.out}: {facts['requests']:,} requests, {facts['candidates']:,} candidates"
-        f" in {summary.seconds:.2f} s ({facts['candidates_per_second']:,.0f} a second, {summary.backend},"
+        f"{summary.out}: {facts['requests']:,} requests, {facts['pairs']:,} pairs"
+        f" in {summary.seconds:.2f} s ({facts['pairs_per_second']:,.0f} a second, {summary.backend},"
         f" {summary.threads} threads)"
     )
     if summary.counts.saved:

@@ -29,7 +29,7 @@ def test_it_compares_both_plans_and_scores_files(tmp_path: Path) -> None:
     assert [row["name"] for row in content["results"]] == ["din_infer, plan auto", "din_infer, plan request"]
     assert content["results"][1]["max_difference"] == 0
     assert content["plan"]["candidates"] == 12 * 200
-    assert [run["candidates"] for run in content["runs"]] == [8 * 200, 16 * 200]
+    assert [run["pairs"] for run in content["runs"]] == [8 * 200, 16 * 200]
     assert content["runs"][1]["behaviour_pairs"] > content["runs"][0]["behaviour_pairs"]
     for run in content["runs"]:
         assert run["peak_bytes"] > content["settings"]["model_bytes"]

@@ -18,7 +18,7 @@ from din_infer.bulk import Job, run, runs
 from din_infer.errors import DINError
 
 FOLDER = Path(sys.argv[1])
-PARTS = FOLDER / "killed.parquet.parts"
+PARTS = FOLDER / "killed"
 
 
 def kill_first_worker(killed: list[int]) -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     killed: list[int] = []
     killer = threading.Thread(target=kill_first_worker, args=[killed], daemon=True)
     killer.start()
-    results["killed"] = go("killed.parquet")
+    results["killed"] = go("killed")
     killer.join()
     results["kills"] = len(killed)
     try:

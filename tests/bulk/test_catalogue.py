@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import din_infer
-from din_infer.bulk import Job, Scorer, run
+from din_infer.bulk import Counts, Job, Scorer, run
 from din_infer.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -39,7 +39,7 @@ def test_the_best_are_those_of_a_full_sort(
     requests = requests_table.slice(0, 30)
     result = Scorer(Job(str(model_path), str(catalogue_path), 7, exclude))(requests)
     orders, scores = expected(model_path, requests, items_table, 7, ["history.item_id"] if exclude else [])
-    assert result.counts.candidates == 30 * 60
+    assert result.counts.pairs == 30 * 60
     for row, order, of_request in zip(result.table.to_pylist(), orders, scores, strict=True):
         assert row["title"] == [items_table["title"][i].as_py() for i in order]
         assert row["candidate.genre"] == [items_table["candidate.genre"][i].as_py() for i in order]
@@ -117,6 +117,24 @@ def test_ids_of_strings_are_found_in_two_histories(tmp_path):
 def test_what_cannot_say_what_is_seen_is_refused(model_path, catalogue_path, feature):
     with pytest.raises(InputError, match=f"exclude_seen: expected a feature of candidates and .*, got '{feature}'"):
         Scorer(Job(str(model_path), str(catalogue_path), exclude_seen=feature))
+
+
+def test_progress_is_heard_while_a_batch_is_ranked(monkeypatch, model_path, requests_table, catalogue_path):
+    monkeypatch.setattr("din_infer.bulk.catalogue.PAIRS", 25 * 7)
+    monkeypatch.setattr("din_infer.bulk.scorer.CATALOGUE_BEHAVIOURS", 600)
+    heard = []
+    scorer = Scorer(Job(str(model_path), str(catalogue_path), on_error="reject"))
+    ages = requests_table["user.age"].to_pylist()
+    ages[3] = None
+    bad = requests_table.set_column(requests_table.column_names.index("user.age"), "user.age", pa.array(ages))
+    scored = scorer(bad.slice(0, 100), heard.append)
+    assert len(heard) > 4 * 60 // 7
+    assert sum(heard, Counts()) == scored.counts
+    assert (scored.counts.requests, scored.counts.rejected, scored.counts.pairs) == (99, 1, 99 * 60)
+    requests = [more.requests for more in heard if more.pairs]
+    assert max(requests) <= 99 / 8 < sum(map(bool, requests))
+    monkeypatch.undo()
+    assert scored.table.equals(Scorer(scorer.job)(bad.slice(0, 100)).table)
 
 
 def test_parts_shrink_with_the_catalogue(monkeypatch, model_path, requests_path, catalogue_path, tmp_path):

@@ -38,8 +38,9 @@ def test_ray_scores_the_same_whatever_happens_to_workers(model_path, requests_ta
     assert "user.age: expected finite float32 numbers" in results["error"][1]
     job = Job(str(tmp_path / "model.onnx"), str(tmp_path / "items.parquet"), on_error="reject")
     run(job, [str(tmp_path / "requests.parquet")], tmp_path / "here.parquet")
-    for suffix in (".parquet", ".rejects.parquet"):
-        assert pq.read_table(tmp_path / f"killed{suffix}").equals(pq.read_table(tmp_path / f"here{suffix}"))
+    assert pq.read_table(tmp_path / "killed").equals(pq.read_table(tmp_path / "here.parquet"))
+    assert pq.read_table(tmp_path / "killed/_rejects").equals(pq.read_table(tmp_path / "here.rejects.parquet"))
+    assert not list((tmp_path / "killed").glob(".*"))
     assert pq.read_table(tmp_path / "folder").equals(pq.read_table(tmp_path / "here.parquet"))
 
 

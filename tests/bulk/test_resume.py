@@ -29,7 +29,7 @@ din_infer.bulk.runs.PART_ROWS, din_infer.bulk.sources.BATCH_ROWS = 30, 8
 SLOW = """
 from din_infer.bulk.scorer import Scorer
 score = Scorer.__call__
-Scorer.__call__ = lambda self, table: (time.sleep(0.02), score(self, table))[1]
+Scorer.__call__ = lambda self, *given: (time.sleep(0.02), score(self, *given))[1]
 """
 DIES_AT = """
 left = {count}
@@ -127,6 +127,20 @@ def test_killed_at_every_step_of_writing(start, uninterrupted, tmp_path):
             resumed = json.loads(printed)["resumed_requests"]
             break
     assert resumed > 0
+    assert_same(out, uninterrupted)
+
+
+def test_an_interrupt_is_one_line_and_goes_on(start, uninterrupted, tmp_path):
+    out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
+    process = start(out, SLOW)
+    while process.poll() is None and not list(parts.glob("part-*")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    said = "interrupted: the parts that are done are kept, --resume goes on with them\n"
+    assert finish(process) == (130, "", said)
+    assert not list(parts.glob(".*"))
+    status, printed, _ = finish(start(out))
+    assert (status, json.loads(printed)["resumed_requests"] > 0) == (0, True)
     assert_same(out, uninterrupted)
 
 
@@ -236,7 +250,7 @@ def test_requests_are_not_replaced_by_their_scores(model_path, requests_path, tm
 
 
 def test_progress_hears_of_all_requests_and_first_of_those_done_before(
-    small_parts, model_path, requests_path, tmp_path
+    small_parts, model_path, requests_path, tmp_path, monkeypatch
 ):
     job, names, out = Job(str(model_path)), [str(requests_path)], tmp_path / "out"
     heard = []
@@ -244,6 +258,12 @@ def test_progress_hears_of_all_requests_and_first_of_those_done_before(
     assert heard[0] == (Counts(), 200)
     assert sum((more for more, _ in heard), Counts()) == whole.counts
     assert len(heard) == 1 + 200 // 8 + 2  # 30 rows in batches of 8: four a part
+    monkeypatch.setattr("din_infer.bulk.scorer.LISTS_WORK", 100)
+    cut = run(job, names, tmp_path / "cut", progress=lambda more, total: heard.append((more, total)))
+    assert cut.counts == whole.counts
+    assert len(heard) > 150
+    assert sum((more for more, _ in heard), Counts()) == whole.counts + cut.counts
+    assert pq.read_table(tmp_path / "cut").equals(pq.read_table(out))
     for index in (2, 5):
         (out / f"part-{index:06}.parquet").unlink()
     heard.clear()

@@ -59,9 +59,7 @@ def test_rejected_rows_come_with_their_reason(model_path, catalogue_path, reques
         assert scored["request_id"].to_pylist() == requests_table["request_id"].to_pylist()
         rejected = scored.filter(scored["reason"].is_valid())
         assert rejected["request_id"].to_pylist() == ["r1", "r2", "r150"]
-        assert set(rejected["reason"].to_pylist()) == {
-            "user.age: expected finite float32 numbers, got nan at position 0"
-        }
+        assert set(rejected["reason"].to_pylist()) == {"user.age: expected finite float32 numbers, got nan"}
         assert rejected["score"].null_count == 3
         expected = Scorer(job)(with_bad_rows).table
         assert scored.filter(scored["reason"].is_null()).drop_columns(["reason"]).to_pylist() == expected.to_pylist()
