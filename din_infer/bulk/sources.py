@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -63,9 +63,10 @@ class Source(Protocol):
 def open_source(names: Sequence[str], out: Path | None = None) -> Source:
     """`-` for standard input, or any number of files, folders and globs.
 
-    Of a folder, its *.parquet and those of the folders in it, in the order of their paths; names that begin with a dot
-    or an underscore are left out, and so is what a run writes to `out`. Of a glob, what it finds, in that order. Raises
-    DataError for what is not there or cannot be read, and where files have different columns.
+    Of a folder, its *.parquet and those of the folders in it, in the order of their paths; of a glob, the files that it
+    finds and those of the folders that it finds. Names that begin with a dot or an underscore are left out of both, and
+    so is what a run writes to `out`. Raises DataError for what is not there or cannot be read, and where files have
+    different columns.
     """
     if STDIN in names:
         if len(names) > 1:
@@ -82,16 +83,24 @@ def place_of(path: str) -> str:
 def _files(name: str, out: Path | None) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        inside = [p.relative_to(path) for p in path.rglob("*.parquet")]
-        found = [path / p for p in inside if not any(part[0] in "._" for part in p.parts)]
+        folder, matches = path, [path]
     elif glob.has_magic(name) and not path.exists():
-        found = [Path(p) for p in glob.glob(name, recursive=True)]
+        folder = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+        matches = [Path(match) for match in glob.glob(name, recursive=True)]
     else:
         return [path]
-    found = sorted(p for p in found if p.is_file() and not (out and _is_written(p, out)))
-    if not found:
-        raise DataError(f"{name}: expected Parquet files, got none")
-    return found
+    found = {file for match in matches for file in (match.rglob("*.parquet") if match.is_dir() else [match])}
+    files = sorted(file for file in found if file.is_file() and not _is_left_out(file, folder, out))
+    if not files:
+        beside = f" beside the results in {out}" if found and out else ""
+        raise DataError(f"{name}: expected Parquet files{beside}, got none")
+    return files
+
+
+def _is_left_out(path: Path, folder: Path, out: Path | None) -> bool:
+    if any(part[0] in "._" for part in path.relative_to(folder).parts):
+        return True
+    return out is not None and _is_written(path, out)
 
 
 def _is_written(path: Path, out: Path) -> bool:

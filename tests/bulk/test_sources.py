@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 
@@ -85,6 +86,26 @@ def test_a_file_a_folder_a_glob_and_a_stream_score_the_same(
     assert expected["request_id"].to_pylist() == requests_table["request_id"].to_pylist()
 
 
+def test_folders_of_folders_are_read_by_path_without_what_is_written_to_them(
+    small_parts, model_path, requests_table, tmp_path
+):
+    root = tmp_path / "in"
+    places = ["country=no/day=2/b", "country=no/day=2/a", "z", "country=de/day=10/a"]
+    for i, place in enumerate([*places, ".cache/x", "_temporary/0/y", "country=no/_z"]):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        table = requests_table if i < 4 else pa.table({"no": [1]})
+        pq.write_table(table.slice(50 * i, 50), root / f"{place}.parquet")
+    expected = [f"r{i}" for first in (150, 50, 0, 100) for i in range(first, first + 50)]
+    job = Job(str(model_path))
+    for out in (root / "out", root / "country=no/day=3", root / "scores.parquet"):
+        for resumed in (0, 200):
+            assert run(job, [str(root)], out, resume=True).resumed.requests == resumed
+            assert pq.read_table(out, partitioning=None)["request_id"].to_pylist() == expected
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+    for name, files in {"country=*": 3, "country=*/**": 3, "*": 4, "country=no/*/b*": 1}.items():
+        assert open_source([str(root / name)]).rows == 50 * files, name
+
+
 def test_a_pipe_is_read(model_path, requests_table, requests_path, tmp_path):
     command = [sys.executable, "-c", "from din_infer.cli import main; main()", "score", model_path, "-"]
     subprocess.run([*command, "--out", tmp_path / "a.parquet"], input=stream_of(requests_table), check=True)
@@ -115,6 +136,8 @@ def test_bad_names_are_refused(tmp_path, folder, model_path):
     for name in (str(empty), str(empty / "*.parquet")):
         with pytest.raises(DataError, match="expected Parquet files, got none"):
             open_source([name])
+    with pytest.raises(DataError, match=r"expected Parquet files beside the results in .*days, got none"):
+        open_source([str(folder)], folder)
     with pytest.raises(InputError, match="expected '-' alone or files"):
         open_source(["-", str(folder)])
     with pytest.raises(DataError, match=r"_ignored.parquet: expected the columns of .*, got others: "):
