@@ -136,11 +136,15 @@ def _print_table(out: Path, base: str, summaries: list[Summary]) -> None:
 
     table = Table(title=f"{out}/report.md: test split, gains over {base} with 95% intervals")
     for heading in ("variant", "AUC", "GAUC", "log loss", "PCOC", "gain in AUC", "gain in GAUC"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right")
+        first = heading == "variant"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
     for s in summaries:
         cells = ["-" if m is None else f"{m.mean:.4f}" for m in s.metrics.values()]
         for name in ("auc", "gauc"):
             gain = s.gains.get(name)
             cells.append("" if gain is None else f"{gain.spread.mean:+.4f} ({gain.low:+.4f}, {gain.high:+.4f})")
         table.add_row(s.variant, *cells)
+    closed = [f"{s.variant} {s.gap_closed.mean:.1f}%" for s in summaries if s.gap_closed is not None]
+    if closed:
+        table.caption = f"of the gap in AUC to the best possible model, closed: {', '.join(closed)}"
     Console().print(table)

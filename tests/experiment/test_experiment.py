@@ -72,6 +72,9 @@ def test_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Trainer, "run", refuse)
     assert json.loads(run("experiment", data, "--out", out, "--spec", spec, "--json")) == printed
+    table = " ".join(run("experiment", data, "--out", out, "--spec", spec).split())
+    assert f"closed: din {np.mean(closed):.1f}%, din-no-penalty" in table
+    assert "│ din-no-penalty │" in table
     with pytest.raises(AssertionError, match="trained again"):
         run("experiment", data, "--out", out, "--spec", spec, "--seeds", "1")
 
