@@ -32,7 +32,8 @@ class ActivationUnit(nn.Module):
     def weights(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
         """What each key is multiplied by for each query: [N, T], zeros where not valid."""
         a, b = self.fold(queries)
-        pairs = (torch.bmm(keys, a) + b.unsqueeze(1))[valid]  # [P, H_1]
+        every = torch.bmm(keys, a) + b.unsqueeze(1)  # [N, T, H_1]
+        pairs = every.flatten(0, 1).index_select(0, valid.flatten().nonzero().squeeze(1))  # [P, H_1]
         weights = keys.new_zeros(valid.shape).masked_scatter(valid, self.layers.after_first(pairs))
         return normalized(weights * _scale(self.spec), valid, self.spec.normalize)
 

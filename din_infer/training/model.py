@@ -49,13 +49,14 @@ class DIN(nn.Module):
 
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
+        # Rows are taken by index_select: threads add the gradient of `rows[owner]` up in whatever order they come.
         candidates = int(requests.offsets["candidate"][-1])
         owner = torch.repeat_interleave(requests.lengths("candidate").to(self.device), output_size=candidates)  # [N]
         candidate = self.embedding(requests, "candidate")
-        parts = [e[owner] for e in self.embedding(requests, "user").values()]
+        parts = [e.index_select(0, owner) for e in self.embedding(requests, "user").values()]
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
         parts += candidate.values()
-        parts += [e[owner] for e in self.embedding(requests, "context").values()]
+        parts += [e.index_select(0, owner) for e in self.embedding(requests, "context").values()]
         logits: Tensor = self.tower(self.dropout(torch.cat(parts, dim=1)))
         return logits
 
@@ -64,7 +65,8 @@ class DIN(nn.Module):
         name = list(self.schema.histories)[i]
         keys = torch.cat(list(self.embedding(requests, name).values()), dim=1)  # [K, D]
         if not self.units:
-            return _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)[owner]
+            pooled = _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)
+            return pooled.index_select(0, owner)
         return self._attend(i, keys, self._query(name, candidate), requests, owner)
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class DIN(nn.Module):
 
             return fused_interest(unit, keys, requests.offsets[name], queries, requests.offsets["candidate"])
         padded, valid = _padded(keys, requests.lengths(name).to(keys.device))
-        interest: Tensor = unit(padded[owner], valid[owner], queries)
+        interest: Tensor = unit(padded.index_select(0, owner), valid[owner], queries)
         return interest
 
     def _query(self, history: str, candidate: Mapping[str, Tensor]) -> Tensor:

@@ -56,6 +56,20 @@ def test_a_resumed_training_ends_with_the_same_weights(folder: Path, regularisat
     assert not state_file.exists()
 
 
+@pytest.mark.parametrize(
+    "options", [{"model": "base"}, {}, {"interaction": "hadamard"}, {"normalize": "softmax"}], ids=str
+)
+def test_no_gradient_depends_on_the_order_of_threads(folder: Path, options: dict[str, Any]) -> None:
+    trainer = Trainer(folder, TrainConfig.from_options({**SHORT, "epochs": 1, **options}))
+    logits = trainer.run().checkpoint.model.train()(trainer.splits["train"].requests)
+    nodes = [logits.grad_fn]
+    for node in nodes:
+        nodes += [after for after, _ in node.next_functions if after is not None and after not in nodes]
+    names = {node.name() for node in nodes}
+    assert "IndexSelectBackward0" in names
+    assert "IndexBackward0" not in names  # threads add rows that come twice up as they come
+
+
 def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     state_file = folder / "training.pt"
     trainer = Trainer(folder, TrainConfig(**SHORT))
