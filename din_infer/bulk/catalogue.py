@@ -23,6 +23,7 @@ from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
 PAIRS = 1 << 22  # scored in a call, at some 30 bytes each for the score, its key and their sorting
+WEIGHTS = 1 << 26  # pairs of an item and a behaviour in a call, at most, some seconds of work
 
 Columns = Mapping[str, Any]
 
@@ -52,16 +53,16 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.items)
 
-    def rank(self, model: Model, columns: Columns, requests: int, k: int, meter: Meter) -> Ranked:
+    def rank(self, model: Model, columns: Columns, requests: int, behaviours: int, k: int, meter: Meter) -> Ranked:
         """The `k` best items for each of `requests`, whose columns other than the candidates' are `columns`.
 
-        Higher scores first, of equal scores the item listed first, NaN last. Memory: `PAIRS` pairs at a time, after
-        which `meter` hears of a share of the requests.
+        Higher scores first, of equal scores the item listed first, NaN last. Memory: `PAIRS` pairs at a time. `meter`
+        hears of requests as their share of the items is done.
         """
         best = np.empty((requests, 0), np.uint64)
         told = 0
         seen: _Pairs | None = None
-        for first, last in self._chunks(requests):
+        for first, last in self._chunks(requests, behaviours):
             before = model.unknown_ids
             scores = model.score(columns, plan="auto", catalogue=self.columns(first, last))
             unknown = {}
@@ -93,8 +94,8 @@ class Catalogue:
         lists = {name: list_array(_whole(chosen.column(name)), offsets) for name in chosen.column_names}
         return pa.table({**lists, "score": list_array(ranked.scores, offsets)})
 
-    def _chunks(self, requests: int) -> Iterator[tuple[int, int]]:
-        size = max(1, PAIRS // max(1, requests))
+    def _chunks(self, requests: int, behaviours: int) -> Iterator[tuple[int, int]]:
+        size = max(1, min(PAIRS // max(1, requests), WEIGHTS // max(1, behaviours)))
         for first in range(0, max(1, len(self)), size):  # an empty one too, so that requests are checked
             yield first, min(first + size, len(self))
 

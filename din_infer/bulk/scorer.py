@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from din_infer.arrays import Int64Array
 from din_infer.batch import encode
 from din_infer.bulk.catalogue import Catalogue
 from din_infer.bulk.checks import check_types, find_bad_rows, good_rows
@@ -21,7 +22,7 @@ from din_infer.model import load
 from din_infer.schema import Schema
 from din_infer.tables import columns_of, list_array
 
-LISTS_WORK = 1 << 25  # pairs of a candidate and a behaviour in a call, so that progress is heard of
+LISTS_WEIGHTS = 1 << 25  # pairs of a candidate and a behaviour in a call, so that progress is heard of
 CATALOGUE_BEHAVIOURS = 1 << 19  # the same with a catalogue, of which a call has a share
 REASON = "reason"  # the column that says why a request was rejected
 
@@ -127,14 +128,18 @@ class Scorer:
 
     def _calls(self, columns: dict[str, Any], requests: int) -> list[tuple[int, int]]:
         """Requests that are scored together, some seconds of work."""
-        schema = self.model.schema
-        lengths = {name: columns[f"{name}.{next(iter(h.features))}"].lengths for name, h in schema.histories.items()}
-        work, limit = 1 + sum(lengths.values(), np.zeros(requests, np.int64)), CATALOGUE_BEHAVIOURS
+        work, limit = 1 + self._behaviours(columns, requests), CATALOGUE_BEHAVIOURS
         if self.catalogue is None:
-            work, limit = work * self._candidates(columns).lengths, LISTS_WORK
+            work, limit = work * self._candidates(columns).lengths, LISTS_WEIGHTS
         group = np.cumsum(work) // limit
         edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), requests]
         return list(itertools.pairwise(edges))
+
+    def _behaviours(self, columns: dict[str, Any], requests: int) -> Int64Array:
+        """How many each request has, in all histories."""
+        histories = self.model.schema.histories.items()
+        lengths = (columns[f"{name}.{next(iter(history.features))}"].lengths for name, history in histories)
+        return sum(lengths, np.zeros(requests, np.int64))
 
     def _score_lists(self, columns: dict[str, Any], requests: int, meter: Meter) -> pa.Table:
         """The scores of each request's own candidates."""
@@ -147,7 +152,10 @@ class Scorer:
     def _rank(self, columns: dict[str, Any], requests: int, meter: Meter) -> pa.Table:
         """The best of the catalogue's items, and their scores."""
         assert self.catalogue is not None
-        return self.catalogue.lists(self.catalogue.rank(self.model, columns, requests, self.job.top_k, meter))
+        behaviours = int(self._behaviours(columns, requests).sum())
+        return self.catalogue.lists(
+            self.catalogue.rank(self.model, columns, requests, behaviours, self.job.top_k, meter)
+        )
 
     def _candidates(self, columns: dict[str, Any]) -> Any:
         return columns[f"candidate.{next(iter(self.model.schema.candidate))}"]

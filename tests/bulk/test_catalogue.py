@@ -119,8 +119,9 @@ def test_what_cannot_say_what_is_seen_is_refused(model_path, catalogue_path, fea
         Scorer(Job(str(model_path), str(catalogue_path), exclude_seen=feature))
 
 
-def test_progress_is_heard_while_a_batch_is_ranked(monkeypatch, model_path, requests_table, catalogue_path):
-    monkeypatch.setattr("din_infer.bulk.catalogue.PAIRS", 25 * 7)
+@pytest.mark.parametrize("limit", ["PAIRS", "WEIGHTS"])
+def test_progress_is_heard_while_a_batch_is_ranked(monkeypatch, limit, model_path, requests_table, catalogue_path):
+    monkeypatch.setattr("din_infer.bulk.catalogue." + limit, 25 * 7 if limit == "PAIRS" else 600 * 7)
     monkeypatch.setattr("din_infer.bulk.scorer.CATALOGUE_BEHAVIOURS", 600)
     heard = []
     scorer = Scorer(Job(str(model_path), str(catalogue_path), on_error="reject"))

@@ -258,7 +258,7 @@ def test_progress_hears_of_all_requests_and_first_of_those_done_before(
     assert heard[0] == (Counts(), 200)
     assert sum((more for more, _ in heard), Counts()) == whole.counts
     assert len(heard) == 1 + 200 // 8 + 2  # 30 rows in batches of 8: four a part
-    monkeypatch.setattr("din_infer.bulk.scorer.LISTS_WORK", 100)
+    monkeypatch.setattr("din_infer.bulk.scorer.LISTS_WEIGHTS", 100)
     cut = run(job, names, tmp_path / "cut", progress=lambda more, total: heard.append((more, total)))
     assert cut.counts == whole.counts
     assert len(heard) > 150
