@@ -57,4 +57,4 @@ class Job:
 
 def _sha256(path: str) -> str:
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -38,7 +38,7 @@ class Origin:
 
     def is_unchanged(self, part: Part) -> bool:
         """Whether the part's rows need not be read to know that they are these."""
-        before = (self.file, self.size, self.mtime_ns, self.first, self.rows)
+        before = (Path(self.file).name, self.size, self.mtime_ns, self.first, self.rows)
         return self.size > 0 and before == (Path(part.path).name, part.size, part.mtime_ns, part.first, part.rows)
 
     def check(self, path: str, now: Origin) -> None:
@@ -66,7 +66,7 @@ class Origin:
 
 
 def origin_of(part: Part, digest: Digest) -> Origin:
-    return Origin(Path(part.path).name, part.size, part.mtime_ns, part.first, digest.rows, digest.columns())
+    return Origin(part.path, part.size, part.mtime_ns, part.first, digest.rows, digest.columns())
 
 
 def whole_files(origins: Iterable[Origin]) -> list[Origin]:

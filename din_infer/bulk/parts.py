@@ -234,7 +234,7 @@ def check_identity(before: dict[str, Any], now: dict[str, Any]) -> None:
             pairs = zip_longest(earlier, value, fillvalue="nothing")
             earlier, value = next((pair for pair in pairs if pair[0] != pair[1]), (None, None))
         if earlier != value:
-            raise InputError(f"resume: expected the same {name} as before, {earlier}, got {value}")
+            raise InputError(f"resume: expected the same {name} as before, {earlier or 'none'}, got {value or 'none'}")
 
 
 def finished(out: Path) -> Finished:

@@ -193,16 +193,17 @@ def _facts(summary: Summary) -> dict[str, Any]:
 
 def _print(summary: Summary) -> None:
     facts = _facts(summary)
-    if summary.counts == summary.resumed and summary.parts:
-        typer.echo(f"{summary.out}: done before, nothing was left to do")
-    typer.echo(
-        f"{summary.out}: {facts['requests']:,} requests, {facts['pairs']:,} pairs"
-        f" in {summary.seconds:.2f} s ({facts['pairs_per_second']:,.0f} a second, {summary.backend},"
-        f" {summary.threads} threads)"
-    )
+    done = f"{summary.out}: {facts['requests']:,} requests, {facts['pairs']:,} pairs"
+    if summary.resumed.requests + summary.resumed.rejected and summary.counts == summary.resumed:
+        typer.echo(f"{done}, done before: nothing was left to do")
+    else:
+        typer.echo(
+            f"{done} in {summary.seconds:.2f} s ({facts['pairs_per_second']:,.0f} a second, {summary.backend},"
+            f" {summary.threads} threads)"
+        )
     if summary.counts.saved:
         typer.echo(f"{summary.counts.saved:.0%} of the multiply-adds saved by reuse among requests")
-    if facts["resumed_requests"]:
+    if 0 < facts["resumed_requests"] < facts["requests"]:
         typer.echo(f"{facts['resumed_requests']:,} of the requests are from the run that this one continued")
     if facts["rejected"]:
         typer.echo(f"{facts['rejected']:,} requests rejected: {summary.rejects}")

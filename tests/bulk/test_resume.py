@@ -195,14 +195,14 @@ def test_another_job_is_not_continued(small_parts, model_path, requests_path, ca
 
     refused(Job(str(model_path), str(catalogue_path), top_k=3), "top_k as before, 10, got 3")
     refused(
-        Job(str(model_path), str(catalogue_path), exclude_seen="item_id"), "exclude_seen as before, None, got item_id"
+        Job(str(model_path), str(catalogue_path), exclude_seen="item_id"), "exclude_seen as before, none, got item_id"
     )
     other = tmp_path / "other.onnx"
     other.write_bytes(model_path.read_bytes())
     run(Job(str(other), str(catalogue_path)), names, out, resume=True)  # a copy is the same model
     pq.write_table(pq.read_table(catalogue_path).slice(1), catalogue_path)
-    refused(job, "catalogue as before, [0-9a-f]{64}, got [0-9a-f]{64}")
-    refused(Job(str(model_path)), "catalogue as before, [0-9a-f]{64}, got None")
+    refused(job, "catalogue as before, SHA-256 [0-9a-f]{64}, got SHA-256 [0-9a-f]{64}")
+    refused(Job(str(model_path)), "catalogue as before, SHA-256 [0-9a-f]{64}, got none")
 
 
 def test_two_runs_do_not_share_a_folder(small_parts, model_path, requests_path, tmp_path):
@@ -221,7 +221,7 @@ def test_folders_of_others_are_not_touched(model_path, requests_path, tmp_path):
         run(Job(str(model_path)), [str(requests_path)], out)
     (out / "_manifest.json").write_text("{}")
     pq.write_table(pa.table({"x": [1]}), out / "part-000000.parquet")
-    with pytest.raises(InputError, match="expected the same model as before, None, got "):
+    with pytest.raises(InputError, match="expected the same model as before, none, got "):
         run(Job(str(model_path)), [str(requests_path)], out, resume=True)
     (out / "_manifest.json").write_text("{")
     with pytest.raises(DataError, match="expected the manifest of a run, got: "):
