@@ -1,7 +1,7 @@
 """What results were made of, so that a run that goes on knows whether its requests are still the same.
 
 Digests of the values tell rows from others, so a file may be copied, renamed, repaired or written anew in between. A
-file with the same name, size and time of change is taken for the same without reading it.
+file with the same path, size and time of change is taken for the same without reading it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, zip_longest
-from pathlib import Path
 
 from din_infer.bulk.digest import Digest
 from din_infer.bulk.sources import Part, Piece, Source, place_of
@@ -38,8 +37,8 @@ class Origin:
 
     def is_unchanged(self, part: Part) -> bool:
         """Whether the part's rows need not be read to know that they are these."""
-        before = (Path(self.file).name, self.size, self.mtime_ns, self.first, self.rows)
-        return self.size > 0 and before == (Path(part.path).name, part.size, part.mtime_ns, part.first, part.rows)
+        before = (self.file, self.size, self.mtime_ns, self.first, self.rows)
+        return self.size > 0 and before == (part.path, part.size, part.mtime_ns, part.first, part.rows)
 
     def check(self, path: str, now: Origin) -> None:
         """Raises InputError where the rows of `path`, read now, are not these."""
