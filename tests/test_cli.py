@@ -139,7 +139,8 @@ def test_score_ranks_a_catalogue(din_infer_command, model_path, requests_path, c
 def test_score_of_no_requests(din_infer_command, model_path, requests_path, catalogue_path, tmp_path):
     empty, out = tmp_path / "empty.parquet", tmp_path / "out.parquet"
     pq.write_table(pq.read_table(requests_path).slice(0, 0), empty)
-    assert din_infer_command("score", model_path, empty, "--out", out)[0] == 0
+    status, printed, _ = din_infer_command("score", model_path, empty, "--out", out)
+    assert (status, printed.splitlines()[0].startswith(f"{out}: 0 requests, 0 pairs in ")) == (0, True)
     assert pq.read_table(out).num_rows == 0
     out = tmp_path / "best.parquet"
     assert din_infer_command("score", model_path, empty, "--out", out, "--catalogue", catalogue_path)[0] == 0
