@@ -27,9 +27,9 @@ Tables MakeTables() {
 
 }  // namespace
 
-uint32_t Crc32(std::string_view bytes) {
+uint32_t Crc32(std::string_view bytes, uint32_t before) {
   static const Tables tables = MakeTables();
-  uint32_t crc = 0xFFFFFFFFU;
+  uint32_t crc = ~before;
   const char* at = bytes.data();
   size_t left = bytes.size();
   for (; left >= 8; left -= 8, at += 8) {

@@ -6,6 +6,7 @@
 
 namespace din_infer {
 
-uint32_t Crc32(std::string_view bytes);
+// Of `bytes`, behind others whose CRC-32 is `before`.
+uint32_t Crc32(std::string_view bytes, uint32_t before = 0);
 
 }  // namespace din_infer

@@ -19,8 +19,8 @@ namespace {
 // Of a probability; what `din-infer validate` allows.
 constexpr double kTolerance = 1e-5;
 
-// Has the allocator give freed memory back, which a process that swaps models for months would keep otherwise: the heap
-// of the loader's thread still held tables of 20 MiB from two versions ago.
+// Has the allocator give freed memory back, which a process that swaps models for months would keep otherwise, in a heap
+// of each thread that has loaded one. What is as large as a model is not there: see PageAllocator.
 void TrimHeap() {
 #ifdef __GLIBC__
   malloc_trim(0);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/page_allocator.hpp"
 #include "base/schema.hpp"
 #include "onnx/model_file.hpp"
 
@@ -41,7 +42,7 @@ class IdMap {
   size_t After(size_t slot) const { return slot + 1 == slots_.size() ? 0 : slot + 1; }
 
   uint64_t seed_;
-  std::vector<Slot> slots_;
+  std::vector<Slot, PageAllocator<Slot>> slots_;
 };
 
 struct Int64Slot {

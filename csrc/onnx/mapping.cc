@@ -37,6 +37,7 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
     throw ModelFileError(where + ": expected at least " + std::to_string(min_size) + " bytes, got " +
                          std::to_string(size_));
   }
+  page_ = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   if (size_ == 0) return;
   void* const data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (data == MAP_FAILED) throw ModelFileError(where + ": expected a file that can be mapped, got: " + SystemError());
@@ -47,11 +48,18 @@ void Mapping::ReadAtRandom() const {
   if (data_) madvise(const_cast<char*>(data_), size_, MADV_RANDOM);
 }
 
-void Mapping::Forget(const char* data, uint64_t bytes) const {
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t begin = (static_cast<size_t>(data - data_) + page - 1) / page * page;  // pages with nothing else in them
-  const size_t end = (static_cast<size_t>(data - data_) + bytes) / page * page;
-  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
+void Mapping::Forget(std::string_view bytes) const {
+  const auto at = static_cast<size_t>(bytes.data() - data_);
+  const size_t begin = (at + page_ - 1) / page_ * page_, end = (at + bytes.size()) / page_ * page_;
+  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);  // all of it, nothing else
+}
+
+void Mapping::Populate([[maybe_unused]] std::string_view bytes) const {
+#ifdef MADV_POPULATE_READ
+  const auto at = static_cast<size_t>(bytes.data() - data_);
+  const size_t begin = at / page_ * page_;
+  madvise(const_cast<char*>(data_) + begin, at + bytes.size() - begin, MADV_POPULATE_READ);
+#endif
 }
 
 Mapping::~Mapping() {

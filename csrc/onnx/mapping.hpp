@@ -22,11 +22,33 @@ class Mapping {
   void ReadAtRandom() const;
 
   // Bytes of the file that are no longer read need not be in this process's memory.
-  void Forget(const char* data, uint64_t bytes) const;
+  void Forget(std::string_view bytes) const;
+
+  // Has these bytes in this process's memory, where the system can do that, so that no request waits for one of them.
+  void Populate(std::string_view bytes) const;
 
  private:
   const char* data_ = nullptr;
   size_t size_ = 0;
+  size_t page_ = 0;  // bytes of one
+};
+
+// Bytes of `mapping`, or of main memory where that is null.
+struct MappedBytes {
+  const Mapping* mapping;
+  std::string_view bytes;
+
+  // use(piece), piece after piece. What has been used need not stay in this process's memory, so the whole is never in
+  // it together with what is made of it.
+  template <class Use>
+  void ReadOnce(const Use& use) const {
+    constexpr size_t kPiece = size_t{1} << 20;
+    for (size_t at = 0; at < bytes.size(); at += kPiece) {
+      use(bytes.substr(at, kPiece));
+      if (mapping != nullptr) mapping->Forget(bytes.substr(at, kPiece));
+    }
+    if (mapping != nullptr) mapping->Forget(bytes);  // pages that two pieces share
+  }
 };
 
 }  // namespace din_infer::onnx

@@ -86,10 +86,23 @@ ModelView ParseModel(std::string_view bytes) {
   return model;
 }
 
-void CheckCrc(std::string_view bytes, const Metadata& metadata) {
-  const size_t size = ChecksumEntry({}).size();
-  const std::string_view end = bytes.substr(bytes.size() - std::min(size, bytes.size()));
-  if (const std::string expected = ChecksumEntry(bytes.substr(0, bytes.size() - end.size())); end != expected) {
+// The entry of ChecksumEntry.
+std::string CrcEntry(uint32_t crc) {
+  char digits[9];
+  std::snprintf(digits, sizeof(digits), "%08x", crc);
+  const std::string key = kCrcKey;
+  std::string entry = {'\x0a', static_cast<char>(key.size())};
+  entry += key + '\x12' + '\x08' + digits;
+  return std::string{'\x72', static_cast<char>(entry.size())} + entry;
+}
+
+void CheckCrc(const MappedBytes& file, const Metadata& metadata) {
+  const size_t size = CrcEntry(0).size();
+  const std::string_view end = file.bytes.substr(file.bytes.size() - std::min(size, file.bytes.size()));
+  uint32_t crc = 0;
+  MappedBytes{file.mapping, file.bytes.substr(0, file.bytes.size() - end.size())}.ReadOnce(
+      [&](std::string_view piece) { crc = Crc32(piece, crc); });
+  if (const std::string expected = CrcEntry(crc); end != expected) {
     const auto stored = metadata.find(kCrcKey);
     throw ModelFileError("the file has changed since it was exported: expected it to end with CRC-32 " +
                          Quote(expected.substr(size - 8)) + ", got " +
@@ -307,7 +320,7 @@ void ReadInto(std::string_view bytes, const std::filesystem::path& folder, Stora
                          " bytes");
   ModelView model = ParseModel(bytes);
   CheckVersion(model);
-  CheckCrc(bytes, model.metadata);
+  CheckCrc({storage->file.get(), bytes}, model.metadata);
   file->schema = ParseSchema(Get(model.metadata, "din_infer.schema"));
   file->semantics = ParseSemantics(Get(model.metadata, "din_infer.semantics"), file->schema);
   file->table_dtype = TableDType(model.metadata);
@@ -338,14 +351,7 @@ ModelFile Read(std::string_view bytes, const std::filesystem::path& folder, std:
 
 }  // namespace
 
-std::string ChecksumEntry(std::string_view bytes) {
-  char digits[9];
-  std::snprintf(digits, sizeof(digits), "%08x", Crc32(bytes));
-  const std::string key = kCrcKey;
-  std::string entry = {'\x0a', static_cast<char>(key.size())};
-  entry += key + '\x12' + '\x08' + digits;
-  return std::string{'\x72', static_cast<char>(entry.size())} + entry;
-}
+std::string ChecksumEntry(std::string_view bytes) { return CrcEntry(Crc32(bytes)); }
 
 ModelFile ReadModelFile(const std::filesystem::path& path) {
   auto storage = std::make_shared<Storage>();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <system_error>
 
 #include "base/errors.hpp"
@@ -91,16 +90,15 @@ const void* ParameterReader::Data(Tensor* tensor, DType dtype, uint64_t bytes, c
     throw ModelFileError(where + ": expected " + std::to_string(bytes) + " bytes of " + TypeName(dtype) +
                          " for shape " + ShapeText(tensor->dims) + ", got " + std::to_string(got));
   }
-  if (tensor->is_external) return Aligned(ExternalData(*tensor, bytes, where), bytes, ItemBytes(dtype));
-  if (!tensor->raw.empty()) {
-    const void* aligned = Aligned(tensor->raw.data(), bytes, ItemBytes(dtype));
-    if (aligned != tensor->raw.data() && storage_->file) storage_->file->Forget(tensor->raw.data(), bytes);
-    return aligned;
-  }
-  return storage_->copies.emplace_back(std::move(tensor->floats)).data();
+  if (tensor->is_external) return Aligned(ExternalData(*tensor, bytes, where), ItemBytes(dtype));
+  if (tensor->raw.empty()) return Copy({nullptr, {reinterpret_cast<const char*>(tensor->floats.data()), bytes}});
+  const Mapping* const file = storage_->file.get();
+  const void* const data = Aligned({file, tensor->raw}, ItemBytes(dtype));
+  if (data == tensor->raw.data() && file != nullptr) file->Populate(tensor->raw);
+  return data;
 }
 
-const char* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
+MappedBytes ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
   std::string_view location;
   uint64_t offset = 0, length = bytes;
   for (const auto& [key, value] : tensor.external) {
@@ -128,13 +126,17 @@ const char* ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, 
     throw ModelFileError(where + ": expected " + std::to_string(offset + length) + " bytes in " + Quote(location) +
                          ", got " + std::to_string(mapping->bytes().size()));
   }
-  return mapping->bytes().data() + offset;
+  return {mapping.get(), mapping->bytes().substr(offset, bytes)};
 }
 
-const void* ParameterReader::Aligned(const char* data, uint64_t bytes, uint64_t item) {
-  if (reinterpret_cast<uintptr_t>(data) % item == 0) return data;
-  std::vector<float>& copy = storage_->copies.emplace_back(static_cast<size_t>((bytes + 3) / sizeof(float)));
-  std::memcpy(copy.data(), data, static_cast<size_t>(bytes));
+const void* ParameterReader::Aligned(const MappedBytes& data, uint64_t item) {
+  return reinterpret_cast<uintptr_t>(data.bytes.data()) % item == 0 ? data.bytes.data() : Copy(data);
+}
+
+const void* ParameterReader::Copy(const MappedBytes& data) {
+  auto& copy = storage_->copies.emplace_back();
+  copy.reserve(data.bytes.size());
+  data.ReadOnce([&](std::string_view piece) { copy.insert(copy.end(), piece.begin(), piece.end()); });
   return copy.data();
 }
 

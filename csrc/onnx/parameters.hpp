@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/page_allocator.hpp"
 #include "onnx/graph.hpp"
 #include "onnx/mapping.hpp"
 #include "onnx/model_file.hpp"
@@ -20,7 +21,7 @@ struct Storage {
   std::unique_ptr<Mapping> file;
   std::string bytes;
   std::map<std::filesystem::path, std::unique_ptr<Mapping>> external;
-  std::deque<std::vector<float>> copies;  // of data that is not aligned, or not in raw form
+  std::deque<std::vector<char, PageAllocator<char>>> copies;  // of data that is not aligned, or not in raw form
 };
 
 // Takes a GraphProto's initializers one by one and checks each against the parameters that are expected.
@@ -34,8 +35,9 @@ class ParameterReader {
 
  private:
   const void* Data(Tensor* tensor, DType dtype, uint64_t bytes, const std::string& where);
-  const char* ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
-  const void* Aligned(const char* data, uint64_t bytes, uint64_t item);
+  MappedBytes ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
+  const void* Aligned(const MappedBytes& data, uint64_t item);
+  const void* Copy(const MappedBytes& data);
 
   std::map<std::string, const ParameterShape*, std::less<>> expected_;
   std::filesystem::path folder_;

@@ -1,6 +1,8 @@
 // Reading model files: what they hold, and that damaged, hostile or edited ones are refused with the reason.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <random>
 
@@ -104,7 +106,7 @@ TEST(OnnxReader, WantsAScaleAndAnOffsetForEachRow) {
 TEST(OnnxReader, DataIsAlignedWhereverItLies) {
   for (size_t shift = 0; shift < 12; ++shift) {
     FileContents contents = ValidContents(kTableDTypes[shift / 4]);
-    contents.metadata["shift"] = std::string(shift % 4, 'x');
+    contents.graph.nodes[0].name += std::string(shift % 4, 'x');  // which lies before the parameters
     for (const bool as_float_data : {false, true}) {
       contents.as_float_data = as_float_data;
       const ModelFile file = Read(contents);
@@ -116,8 +118,29 @@ TEST(OnnxReader, DataIsAlignedWhereverItLies) {
   }
 }
 
+// Files are read in pieces of 1 MiB, whose pages are let go of.
+TEST(OnnxReader, LargeTablesAreReadPieceByPiece) {
+  constexpr int64_t kManyRows = 300'000;
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "large_tables.onnx";
+  for (size_t shift = 0; shift < 4; ++shift) {
+    FileContents contents = ValidContents();
+    contents.graph.nodes[0].name += std::string(shift, 'x');
+    contents.graph.parameters[0].shape[0] = kManyRows;
+    std::string bytes = Write(contents);
+    std::ofstream(path, std::ios::binary) << bytes;
+    const ModelFile file = ReadModelFile(path);
+    const Parameter& table = file.parameters.at("table.item");
+    ASSERT_EQ(table.bytes, kManyRows * 3 * sizeof(float));
+    for (int64_t i = 0; i < kManyRows * 3; ++i) ASSERT_EQ(table.Floats()[i], static_cast<float>(i) / 8);
+    bytes[(size_t{5} << 19) + shift] ^= 1;
+    EXPECT_NE(ErrorOf(bytes).find("has changed since it was exported"), std::string::npos);
+  }
+  std::filesystem::remove(path);
+}
+
 TEST(OnnxReader, Crc32IsZlibs) {
   EXPECT_EQ(Crc32("123456789"), 0xCBF43926U);
+  EXPECT_EQ(Crc32("3456789", Crc32("12")), 0xCBF43926U);
   EXPECT_EQ(Crc32(""), 0U);
 }
 
