@@ -160,10 +160,10 @@ size_t Model::Parts::HistoryIndex(const std::string& name) const {
   throw InputError("history: expected " + (known.empty() ? "a model with histories" : known) + ", got " + name);
 }
 
-Model Model::load(const std::string& path) { return Model(std::make_shared<Parts>(ReadModelFile(path))); }
+Model Model::load(const std::string& path) { return Parts::Of(ReadModelFile(path)); }
 
 Model Model::load_bytes(std::string bytes, const std::string& folder) {
-  return Model(std::make_shared<Parts>(ReadModelFile(std::move(bytes), folder)));
+  return Parts::Of(ReadModelFile(std::move(bytes), folder));
 }
 
 const std::map<std::string, std::string>& Model::metadata() const { return parts_->file.metadata; }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "din_infer/din_infer.hpp"
@@ -38,6 +39,7 @@ void CheckParameters(const ModelFile& file);
 
 struct Model::Parts {
   explicit Parts(ModelFile model_file);
+  static Model Of(ModelFile model_file) { return Model(std::make_shared<Parts>(std::move(model_file))); }
   Parts(const Parts&) = delete;
   Parts& operator=(const Parts&) = delete;
 

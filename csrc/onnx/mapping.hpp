@@ -37,18 +37,6 @@ class Mapping {
 struct MappedBytes {
   const Mapping* mapping;
   std::string_view bytes;
-
-  // use(piece), piece after piece. What has been used need not stay in this process's memory, so the whole is never in
-  // it together with what is made of it.
-  template <class Use>
-  void ReadOnce(const Use& use) const {
-    constexpr size_t kPiece = size_t{1} << 20;
-    for (size_t at = 0; at < bytes.size(); at += kPiece) {
-      use(bytes.substr(at, kPiece));
-      if (mapping != nullptr) mapping->Forget(bytes.substr(at, kPiece));
-    }
-    if (mapping != nullptr) mapping->Forget(bytes);  // pages that two pieces share
-  }
 };
 
 }  // namespace din_infer::onnx

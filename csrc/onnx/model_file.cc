@@ -96,12 +96,12 @@ std::string CrcEntry(uint32_t crc) {
   return std::string{'\x72', static_cast<char>(entry.size())} + entry;
 }
 
-void CheckCrc(const MappedBytes& file, const Metadata& metadata) {
+void CheckCrc(std::string_view bytes, const Storage& storage, const Metadata& metadata) {
   const size_t size = CrcEntry(0).size();
-  const std::string_view end = file.bytes.substr(file.bytes.size() - std::min(size, file.bytes.size()));
+  const std::string_view end = bytes.substr(bytes.size() - std::min(size, bytes.size()));
   uint32_t crc = 0;
-  MappedBytes{file.mapping, file.bytes.substr(0, file.bytes.size() - end.size())}.ReadOnce(
-      [&](std::string_view piece) { crc = Crc32(piece, crc); });
+  storage.ReadOnce({storage.file.get(), bytes.substr(0, bytes.size() - end.size())},
+                   [&](std::string_view piece) { crc = Crc32(piece, crc); });
   if (const std::string expected = CrcEntry(crc); end != expected) {
     const auto stored = metadata.find(kCrcKey);
     throw ModelFileError("the file has changed since it was exported: expected it to end with CRC-32 " +
@@ -320,7 +320,7 @@ void ReadInto(std::string_view bytes, const std::filesystem::path& folder, Stora
                          " bytes");
   ModelView model = ParseModel(bytes);
   CheckVersion(model);
-  CheckCrc({storage->file.get(), bytes}, model.metadata);
+  CheckCrc(bytes, *storage, model.metadata);
   file->schema = ParseSchema(Get(model.metadata, "din_infer.schema"));
   file->semantics = ParseSemantics(Get(model.metadata, "din_infer.semantics"), file->schema);
   file->table_dtype = TableDType(model.metadata);
@@ -353,8 +353,9 @@ ModelFile Read(std::string_view bytes, const std::filesystem::path& folder, std:
 
 std::string ChecksumEntry(std::string_view bytes) { return CrcEntry(Crc32(bytes)); }
 
-ModelFile ReadModelFile(const std::filesystem::path& path) {
+ModelFile ReadModelFile(const std::filesystem::path& path, const std::function<void()>& pause) {
   auto storage = std::make_shared<Storage>();
+  storage->pause = pause;
   storage->file = std::make_unique<Mapping>(path);
   const std::string_view bytes = storage->file->bytes();
   try {

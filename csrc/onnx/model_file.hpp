@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,8 +43,9 @@ struct ModelFile {
   std::shared_ptr<const void> storage;          // file bytes and mappings that the views point into
 };
 
-// Both throw ModelFileError. `folder` is where external data may lie.
-ModelFile ReadModelFile(const std::filesystem::path& path);
+// Both throw ModelFileError. `folder` is where external data may lie. `pause`, where it is not empty, is called each
+// few hundred KiB that are read.
+ModelFile ReadModelFile(const std::filesystem::path& path, const std::function<void()>& pause = {});
 ModelFile ReadModelFile(std::string bytes, const std::filesystem::path& folder);
 
 // What a model file ends with: a metadata entry with the CRC-32 of all bytes before it.

@@ -136,7 +136,7 @@ const void* ParameterReader::Aligned(const MappedBytes& data, uint64_t item) {
 const void* ParameterReader::Copy(const MappedBytes& data) {
   auto& copy = storage_->copies.emplace_back();
   copy.reserve(data.bytes.size());
-  data.ReadOnce([&](std::string_view piece) { copy.insert(copy.end(), piece.begin(), piece.end()); });
+  storage_->ReadOnce(data, [&](std::string_view piece) { copy.insert(copy.end(), piece.begin(), piece.end()); });
   return copy.data();
 }
 

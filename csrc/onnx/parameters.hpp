@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,6 +23,20 @@ struct Storage {
   std::string bytes;
   std::map<std::filesystem::path, std::unique_ptr<Mapping>> external;
   std::deque<std::vector<char, PageAllocator<char>>> copies;  // of data that is not aligned, or not in raw form
+  std::function<void()> pause;                                // called now and then by who reads a lot; may be empty
+
+  // use(piece), piece after piece. What has been used need not stay in this process's memory, so the whole is never in
+  // it together with what is made of it.
+  template <class Use>
+  void ReadOnce(const MappedBytes& from, const Use& use) const {
+    constexpr size_t kPiece = size_t{256} << 10;  // 0.1 ms
+    for (size_t at = 0; at < from.bytes.size(); at += kPiece) {
+      use(from.bytes.substr(at, kPiece));
+      if (from.mapping != nullptr) from.mapping->Forget(from.bytes.substr(at, kPiece));
+      if (pause) pause();
+    }
+    if (from.mapping != nullptr) from.mapping->Forget(from.bytes);  // pages that two pieces share
+  }
 };
 
 // Takes a GraphProto's initializers one by one and checks each against the parameters that are expected.

@@ -51,10 +51,11 @@ def read_requests(path: Path, schema: Schema, count: int, seed: int = 0) -> list
     return [columns_of(table.slice(row, 1), schema) for row in np.sort(chosen).tolist()]
 
 
-def synthetic(folder: Path, candidates: int, behaviours: int, count: int, seed: int = 0) -> Workload:
+def synthetic(
+    folder: Path, candidates: int, behaviours: int, count: int, seed: int = 0, items: int = 100_000
+) -> Workload:
     """An untrained DIN, D = 64, unit 80-40, tower 200-80, and random requests: time does not depend on the weights."""
     rng = np.random.default_rng(seed)
-    items = 100_000
     schema = Schema.from_dict(
         {
             "version": 1,
