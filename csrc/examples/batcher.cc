@@ -50,24 +50,46 @@ void Batcher::Hurry() {
   changed_.notify_all();
 }
 
-std::vector<Call> Batcher::Take() {
+std::vector<Call> Batcher::Take(std::vector<Call>& late) {
   std::unique_lock<std::mutex> lock(mutex_);
   const auto full = [this] { return ending_ || hurrying_ || waiting_.size() >= options_.batch; };
   do {
     changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
     if (!full()) changed_.wait_until(lock, waiting_.front().arrival + options_.wait, full);
   } while (waiting_.empty() && !ending_);  // another worker may have been faster
-  const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(waiting_.size(), options_.batch));
-  std::vector<Call> calls(waiting_.begin(), end);
-  waiting_.erase(waiting_.begin(), end);
+  const auto now = std::chrono::system_clock::now();
+  std::vector<Call> calls;
+  for (auto left = std::chrono::nanoseconds::max(); !waiting_.empty() && calls.size() < options_.batch;) {
+    const Call& call = waiting_.front();
+    left = std::min<std::chrono::nanoseconds>(left, call.context->deadline() - now);
+    if (left < each_ * static_cast<int64_t>(calls.size() + 1)) {
+      if (!calls.empty()) break;
+      each_ -= each_ / 64;  // one slow batch is not for ever
+      left = left.max();
+      late.push_back(call);
+    } else {
+      calls.push_back(call);
+    }
+    waiting_.pop_front();
+  }
   return calls;
+}
+
+void Batcher::Learn(std::chrono::nanoseconds took, size_t calls) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  each_ += (took / static_cast<int64_t>(calls) - each_) / 8;
 }
 
 void Batcher::Work() {
   MergedRequests merged;
   std::vector<float> scores;
-  for (std::vector<Call> calls = Take(); !calls.empty(); calls = Take()) {
+  for (std::vector<Call> late, calls = Take(late); !calls.empty() || !late.empty(); calls = Take(late)) {
+    for (const Call& call : late) call.reactor->Finish({grpc::StatusCode::DEADLINE_EXCEEDED, "too late to be scored"});
+    late.clear();
+    const auto begin = std::chrono::steady_clock::now();
+    const size_t taken = calls.size();
     while (!calls.empty()) ScoreTogether(calls, merged, scores);
+    if (taken > 0) Learn(std::chrono::steady_clock::now() - begin, taken);
   }
 }
 

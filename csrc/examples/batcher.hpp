@@ -40,15 +40,19 @@ class Batcher {
 
  private:
   void Work();
-  std::vector<Call> Take();  // none: the end
+  // Those of the oldest calls that one batch can answer in time; none: the end. A call that cannot be answered before
+  // its deadline is taken out into `late`: to score it would make those behind it late too.
+  std::vector<Call> Take(std::vector<Call>& late);
   void ScoreTogether(std::vector<Call>& calls, MergedRequests& merged, std::vector<float>& scores);
   void Score(const std::vector<Call>& calls, const Batch& batch, std::vector<float>& scores);
+  void Learn(std::chrono::nanoseconds took, size_t calls);
 
   ModelRegistry& registry_;
   const BatcherOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Call> waiting_;
+  std::chrono::nanoseconds each_{0};  // what a call took lately
   bool hurrying_ = false, ending_ = false;
   std::vector<std::thread> workers_;
 };

@@ -3,6 +3,8 @@
 #include <absl/flags/flag.h>
 #include <absl/flags/parse.h>
 #include <absl/flags/usage.h>
+#include <absl/flags/usage_config.h>
+#include <absl/strings/match.h>
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/grpcpp.h>
 
@@ -152,6 +154,9 @@ int main(int argc, char** argv) {
   using namespace din_infer::examples;
   absl::SetProgramUsageMessage(
       "din_infer_load [FLAGS] REQUESTS, a file with a Request of scoring.proto as JSON a line");
+  absl::FlagsUsageConfig help;
+  help.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "load.cc"); };
+  absl::SetFlagsUsageConfig(help);
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   std::vector<Request> requests;
   std::ifstream file(arguments.size() == 2 ? arguments[1] : "");

@@ -3,6 +3,8 @@
 #include <absl/flags/flag.h>
 #include <absl/flags/parse.h>
 #include <absl/flags/usage.h>
+#include <absl/flags/usage_config.h>
+#include <absl/strings/match.h>
 #include <din_infer/din_infer.hpp>
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
@@ -91,10 +93,14 @@ int Serve(const std::string& path) {
                              static_cast<size_t>(absl::GetFlag(FLAGS_batch)),
                              std::chrono::microseconds(absl::GetFlag(FLAGS_wait_us))});
   Service service(batcher);
+  // Calls that gRPC has taken and nobody has seen yet are memory too: what exceeds this waits at the client.
+  const int calls = absl::GetFlag(FLAGS_queue) + absl::GetFlag(FLAGS_workers) * absl::GetFlag(FLAGS_batch);
   const std::string address = absl::GetFlag(FLAGS_listen);
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);                 // a second server on the port is an error
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 2 * calls);  // of each client
   builder.RegisterService(&service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
@@ -116,6 +122,9 @@ int Serve(const std::string& path) {
 
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage("din_infer_server [FLAGS] MODEL.onnx");
+  absl::FlagsUsageConfig help;
+  help.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "server.cc"); };
+  absl::SetFlagsUsageConfig(help);
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   const bool fits = arguments.size() == 2 && absl::GetFlag(FLAGS_workers) > 0 && absl::GetFlag(FLAGS_queue) > 0 &&
                     absl::GetFlag(FLAGS_batch) > 0 && absl::GetFlag(FLAGS_wait_us) >= 0;
