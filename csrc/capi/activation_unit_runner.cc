@@ -104,3 +104,12 @@ din_infer_status din_infer_activation_unit_runner_run(din_infer_activation_unit_
     with.run(key_rows, query_rows, interests, counts);
   });
 }
+
+din_infer_status din_infer_activation_unit_runner_scratch_bytes(const din_infer_activation_unit_runner* runner,
+                                                                size_t* bytes) {
+  return Guard([&] { At(bytes, "bytes") = At(runner, "runner").runner.scratch_bytes(); });
+}
+
+din_infer_status din_infer_activation_unit_runner_shrink(din_infer_activation_unit_runner* runner) {
+  return Guard([&] { At(runner, "runner").runner.shrink(); });
+}

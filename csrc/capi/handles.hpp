@@ -1,6 +1,9 @@
 // What the C ABI's handles hold.
 #pragma once
 
+#include <optional>
+#include <utility>
+
 #include "din_infer/din_infer.h"
 #include "din_infer/din_infer.hpp"
 
@@ -12,8 +15,14 @@ struct din_infer_batch {
   din_infer::Batch batch;
 };
 
+// Of the caller's own, or lent by a registry.
 struct din_infer_scorer {
-  din_infer::Scorer scorer;
+  explicit din_infer_scorer(din_infer::Scorer made) : own(std::move(made)), scorer(*own) {}
+  explicit din_infer_scorer(din_infer::ModelRegistry::Lease lent) : lease(std::move(lent)), scorer(**lease) {}
+
+  std::optional<din_infer::Scorer> own;
+  std::optional<din_infer::ModelRegistry::Lease> lease;
+  din_infer::Scorer& scorer;
 };
 
 struct din_infer_user {

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "capi/border.hpp"
 #include "capi/handles.hpp"
 #include "capi/scoring.hpp"
@@ -25,6 +27,17 @@ void din_infer_model_registry_free(din_infer_model_registry* registry) { delete 
 din_infer_status din_infer_model_registry_score(din_infer_model_registry* registry, const din_infer_batch* batch,
                                                 float* scores, int64_t size) {
   return Guard([&] { Score(*At(registry, "registry").registry.lease(), At(batch, "batch").batch, scores, size); });
+}
+
+din_infer_status din_infer_model_registry_lease(din_infer_model_registry* registry, int64_t* version,
+                                                din_infer_scorer** scorer) {
+  return Guard([&] {
+    auto& handle = At(scorer, "scorer");
+    ModelRegistry::Lease lease = At(registry, "registry").registry.lease();
+    const int64_t number = lease.version();
+    handle = new din_infer_scorer(std::move(lease));
+    if (version != nullptr) *version = number;
+  });
 }
 
 din_infer_status din_infer_model_registry_user(const din_infer_model_registry* registry, const din_infer_batch* batch,

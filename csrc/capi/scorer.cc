@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <cstddef>
-#include <limits>
-#include <string_view>
 
 #include "capi/border.hpp"
 #include "capi/handles.hpp"
 #include "capi/scoring.hpp"
+#include "engine/batch.hpp"
 
 using din_infer::Batch;
 using din_infer::InputError;
@@ -18,27 +17,13 @@ using din_infer::capi::Text;
 
 namespace {
 
-// Throws InputError unless the caller's array has room for `expected` floats; null has where that is 0.
+// Throws InputError unless the caller's array is one of `expected` floats; null is where that is 0.
 void CheckSize(const char* name, const float* array, int64_t size, int64_t expected) {
   if (size != expected) {
-    throw InputError(std::string(name) + ": expected room for " + std::to_string(expected) + " floats, got " +
+    throw InputError(std::string(name) + ": expected a size of exactly " + std::to_string(expected) + " floats, got " +
                      std::to_string(size));
   }
   if (size > 0) At(array, name);
-}
-
-// Candidates of a batch that scoring will find to fit, from one of their columns; of others, any number. Asking the
-// scorer would check the batch twice.
-int64_t Candidates(const Batch& batch) {
-  constexpr std::string_view kGroup = "candidate.";
-  const auto found = batch.columns.lower_bound(kGroup);
-  if (found == batch.columns.end() || found->first.compare(0, kGroup.size(), kGroup) != 0) return -1;
-  const auto& lists = found->second.lists;
-  const int64_t given = batch.shared_candidates ? 1 : batch.requests;
-  if (lists.empty() || lists[0].data == nullptr || lists[0].size < 1 || lists[0].size - 1 != given) return -1;
-  const int64_t candidates = lists[0].data[given];
-  if (!batch.shared_candidates || candidates < 1) return candidates;
-  return batch.requests <= std::numeric_limits<int64_t>::max() / candidates ? batch.requests * candidates : -1;
 }
 
 }  // namespace
@@ -64,7 +49,7 @@ ScorerOptions Options(const din_infer_scorer_options* given) {
 }
 
 void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
-  if (size != Candidates(batch)) {
+  if (size != CandidatesIfItFits(batch)) {
     CheckSize("scores", scores, size, scorer.candidates(batch));  // which says more of a batch that does not fit
   }
   if (size > 0) At(scores, "scores");
@@ -72,7 +57,7 @@ void Score(Scorer& scorer, const Batch& batch, float* scores, int64_t size) {
 }
 
 void ScoreUser(Scorer& scorer, const User& user, const Batch& batch, float* scores, int64_t size) {
-  if (size != Candidates(batch)) CheckSize("scores", scores, size, scorer.candidates(user, batch));
+  if (size != CandidatesIfItFits(batch)) CheckSize("scores", scores, size, scorer.candidates(user, batch));
   if (size > 0) At(scores, "scores");
   scorer.score(user, batch, scores);
 }
@@ -83,7 +68,7 @@ din_infer_status din_infer_scorer_create(const din_infer_model* model, const din
                                          din_infer_scorer** scorer) {
   return Guard([&] {
     auto& handle = At(scorer, "scorer");
-    handle = new din_infer_scorer{Scorer(At(model, "model").model, Options(options))};
+    handle = new din_infer_scorer(Scorer(At(model, "model").model, Options(options)));
   });
 }
 

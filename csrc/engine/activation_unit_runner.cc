@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "base/bytes.hpp"
 #include "engine/activation_unit_params.hpp"
 #include "engine/batch.hpp"
 #include "engine/key_tiles.hpp"
@@ -28,8 +29,11 @@ SharedUnit UnitOf(const Model& model, const std::string& history, bool auto_fold
   return {{owner, &*part.unit}, auto_fold ? &*part.key_side : nullptr, part.folds.get()};
 }
 
-void CheckRows(const std::string& name, const Rows& rows, int64_t requests) {
+void CheckRows(const std::string& name, const Rows& rows, int64_t requests, int64_t dim) {
   if (rows.rows < 0) throw InputError(name + ": expected at least 0 rows, got " + std::to_string(rows.rows));
+  if (const int64_t most = kMostValues / dim; rows.rows > most) {
+    throw InputError(name + ": expected at most " + std::to_string(most) + " rows, got " + std::to_string(rows.rows));
+  }
   if (rows.rows > 0 && rows.values == nullptr) throw InputError(name + ": expected values, got a null pointer");
   CheckOffsets(name, ".offsets", rows.offsets, requests, rows.rows);
 }
@@ -55,27 +59,35 @@ struct ActivationUnitRunner::State {
     int64_t first;
   };
 
+  // Memory that a call leaves for the next one.
+  struct Scratch {
+    size_t Bytes() const { return BytesOfAll(runner, tiles, counts, keys, stretches); }
+
+    UnitRunner runner;
+    FloatBuffer tiles;                // of all requests
+    std::vector<FloatBuffer> counts;  // one per request
+    std::vector<PackedKeys> keys;
+    std::vector<Stretch> stretches;
+  };
+
   void FindStretches(const Rows& rows, bool counted);  // of what is to be packed, having made room for it
   void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
 
   SharedUnit shared;
   Parallel parallel;
-  UnitRunner runner;
-  FloatBuffer tiles;                // of all requests
-  std::vector<FloatBuffer> counts;  // one per request
-  std::vector<PackedKeys> keys;
-  std::vector<Stretch> stretches;
+  Scratch scratch;
 };
 
 void ActivationUnitRunner::State::FindStretches(const Rows& rows, bool counted) {
+  std::vector<PackedKeys>& keys = scratch.keys;
   for (size_t r = 0; r < keys.size(); ++r) {
     const int64_t size = rows.offsets.data[r + 1] - rows.offsets.data[r];
-    keys[r] = {nullptr, size, counted ? Reserve(counts[r], static_cast<size_t>(size)) : nullptr};
+    keys[r] = {nullptr, size, counted ? Reserve(scratch.counts[r], static_cast<size_t>(size)) : nullptr};
   }
-  stretches.clear();
-  MakeRoom(shared.unit->dim(), tiles, keys, [&](size_t request, Range some, float* place) {
+  scratch.stretches.clear();
+  MakeRoom(shared.unit->dim(), scratch.tiles, keys, [&](size_t request, Range some, float* place) {
     const int64_t begin = rows.offsets.data[request];
-    stretches.push_back({request, place, {begin + some.begin, begin + some.end}, some.begin});
+    scratch.stretches.push_back({request, place, {begin + some.begin, begin + some.end}, some.begin});
   });
 }
 
@@ -86,7 +98,7 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_coun
   }
   if (key_counts == nullptr) return;
   std::copy(key_counts + stretch.rows.begin, key_counts + stretch.rows.end,
-            counts[stretch.request].begin() + stretch.first);
+            scratch.counts[stretch.request].begin() + stretch.first);
 }
 
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads, Executor executor)
@@ -106,20 +118,29 @@ ActivationUnitRunner::ActivationUnitRunner(ActivationUnitRunner&&) noexcept = de
 int64_t ActivationUnitRunner::dim() const { return state_->shared.unit->dim(); }
 
 void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts) {
+  if (keys.offsets.size < 1) {
+    throw InputError("keys.offsets: expected at least 1 offset, got " + std::to_string(keys.offsets.size));
+  }
   const int64_t requests = keys.offsets.size - 1;
-  CheckRows("keys", keys, requests);
-  CheckRows("queries", queries, requests);
+  CheckRows("keys", keys, requests, dim());
+  CheckRows("queries", queries, requests, dim());
   CheckCounts(counts, keys.rows);
   if (queries.rows == 0) return;
   if (interests == nullptr) throw InputError("interests: expected memory for the result, got a null pointer");
   State& state = *state_;
-  state.keys.resize(static_cast<size_t>(requests));
-  if (state.counts.size() < state.keys.size()) state.counts.resize(state.keys.size());
+  State::Scratch& scratch = state.scratch;
+  scratch.keys.resize(static_cast<size_t>(requests));
+  if (scratch.counts.size() < scratch.keys.size()) scratch.counts.resize(scratch.keys.size());
   state.FindStretches(keys, counts != nullptr);
-  state.parallel.For(static_cast<int64_t>(state.stretches.size()),
-                     [&](int64_t item, int) { state.Pack(keys, counts, state.stretches[static_cast<size_t>(item)]); });
-  state.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
-                   {state.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
+  state.parallel.For(static_cast<int64_t>(scratch.stretches.size()), [&](int64_t item, int) {
+    state.Pack(keys, counts, scratch.stretches[static_cast<size_t>(item)]);
+  });
+  scratch.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
+                     {scratch.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
 }
+
+size_t ActivationUnitRunner::scratch_bytes() const { return state_->scratch.Bytes(); }
+
+void ActivationUnitRunner::shrink() { state_->scratch = {}; }
 
 }  // namespace din_infer

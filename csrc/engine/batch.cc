@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/quote.hpp"
+
 namespace din_infer {
 namespace {
 
@@ -18,6 +20,7 @@ bool HoldsEmbeddings(const Column& column) { return column.embedding_values != n
 std::string_view Held(const Column& column) {
   if (HoldsEmbeddings(column)) return "embeddings";
   if (column.float_values != nullptr) return Name(DType::kFloat32);
+  if (column.string_offsets == nullptr && column.characters != nullptr) return "characters without offsets";
   return Name(column.string_offsets != nullptr ? DType::kString : DType::kInt64);
 }
 
@@ -56,6 +59,10 @@ void CheckEmbeddings(const std::string& name, const Column& column, int64_t widt
 
 void CheckValues(const std::string& name, const Column& column, const Schema& schema, const Feature& feature) {
   if (column.size < 0) throw InputError(name + ": expected a size of at least 0, got " + std::to_string(column.size));
+  if (const int64_t most = kMostValues / schema.Width(feature); column.size > most) {
+    throw InputError(name + ": expected at most " + std::to_string(most) + " values, got " +
+                     std::to_string(column.size));
+  }
   if (column.row_lookup) CheckRowLookup(name, column, feature);
   if (HoldsEmbeddings(column) && feature.table != kDense) return CheckEmbeddings(name, column, schema.Width(feature));
   if (column.size == 0) return;
@@ -86,7 +93,7 @@ void CheckLists(const std::string& name, const Column& column, size_t levels, in
     const Offsets& offsets = column.lists[level];
     const bool innermost = level + 1 == levels;
     const int64_t inside = innermost ? column.size : column.lists[level + 1].size - 1;
-    CheckOffsets(name, "", offsets, lists, inside);
+    CheckOffsets(name, levels == 1 ? "" : innermost ? ": inner lists" : ": outer lists", offsets, lists, inside);
     lists = inside;
   }
   if (levels == 0 && column.size != requests) {
@@ -145,6 +152,18 @@ const char* OfPart(BatchPart part) {
   return "";
 }
 
+// Names, in quotes, of the columns that no group has.
+std::string Unknown(const Batch& batch, const std::vector<const GroupColumns*>& groups) {
+  std::string names;
+  for (const auto& [name, column] : batch.columns) {
+    const bool known = std::any_of(groups.begin(), groups.end(), [at = &column](const GroupColumns* group) {
+      return std::find(group->columns.begin(), group->columns.end(), at) != group->columns.end();
+    });
+    if (!known) names += (names.empty() ? "" : ", ") + Quote(name);
+  }
+  return names;
+}
+
 }  // namespace
 
 void CheckOffsets(const std::string& name, const char* part, const Offsets& offsets, int64_t lists, int64_t values) {
@@ -165,6 +184,20 @@ void CheckOffsets(const std::string& name, const char* part, const Offsets& offs
     throw InputError(name + part + ": expected offsets that end at the number of values, " + std::to_string(values) +
                      ", got " + std::to_string(offsets.data[lists]));
   }
+}
+
+int64_t CandidatesIfItFits(const Batch& batch) {
+  constexpr std::string_view kGroup = "candidate.";
+  const auto found = batch.columns.lower_bound(kGroup);
+  if (found == batch.columns.end() || found->first.compare(0, kGroup.size(), kGroup) != 0) return -1;
+  const auto& [name, column] = *found;
+  const int64_t lists = batch.shared_candidates ? 1 : batch.requests;
+  if (column.lists.empty() || column.lists[0].data == nullptr) return -1;
+  if (column.lists[0].size < 1 || column.lists[0].size - 1 != lists) return -1;
+  const int64_t candidates = column.lists[0].data[lists];
+  if (candidates != (column.lists.size() == 1 ? column.size : column.lists[1].size - 1)) return -1;
+  if (!batch.shared_candidates || candidates < 1) return candidates;
+  return batch.requests <= std::numeric_limits<int64_t>::max() / candidates ? batch.requests * candidates : -1;
 }
 
 Range Kept(const History& history, Range all) {
@@ -191,9 +224,11 @@ CheckedBatch::CheckedBatch(const Schema& schema, const Batch& batch, BatchPart p
     known += history.features.size();
   }
   if (batch.columns.size() != known) {
+    std::vector<const GroupColumns*> groups{&user, &context, &candidate};
+    for (const GroupColumns& history : histories) groups.push_back(&history);
     throw InputError("expected " + std::to_string(known) + " columns" + OfPart(part) + ", got " +
-                     std::to_string(batch.columns.size()) + ": some are not in the schema" +
-                     (all ? "" : " or not read here"));
+                     std::to_string(batch.columns.size()) + ": not in the schema" + (all ? "" : ", or not read here") +
+                     ", are " + Shorten(Unknown(batch, groups)));
   }
 }
 

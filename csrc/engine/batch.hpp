@@ -13,6 +13,9 @@
 
 namespace din_infer {
 
+// Values of a column, or floats of rows: no memory holds more, and sizes that are made of them do not overflow.
+constexpr int64_t kMostValues = int64_t{1} << 40;
+
 // Half-open range.
 struct Range {
   int64_t begin = 0, end = 0;
@@ -65,6 +68,10 @@ class CheckedBatch {
 };
 
 inline CheckedBatch CheckBatch(const Schema& schema, const Batch& batch) { return CheckedBatch(schema, batch); }
+
+// Scores of a batch that scoring will find to fit, from one of its columns; of others -1, or any number that is no
+// larger than what that column has. To ask a Scorer would check the batch twice.
+int64_t CandidatesIfItFits(const Batch& batch);
 
 // Throws InputError unless there are lists + 1 offsets that start at 0, never go down, and end at `values`. `part`, of
 // what `name` names, follows it in messages.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <numeric>
 
 namespace din_infer {
@@ -42,14 +43,14 @@ int64_t CandidatePlan::Bytes(const Model::Parts& parts, const CheckedBatch& batc
 bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, PlanReport& report) {
   // A catalogue is looked at once.
   const int64_t requests = wave.SharedCandidates() ? 1 : wave.Requests();
-  const std::vector<int64_t> offsets(wave.Offsets(), wave.Offsets() + requests + 1);
+  offsets_.assign(wave.Offsets(), wave.Offsets() + requests + 1);
   const auto row = [&](int64_t request, int64_t item, int slot, float* out) {
     const StepTimer timer = parallel.Time(slot, Step::kLookUp);
     const int64_t candidate = wave.CandidatesOf(request).begin + item;
     wave.EmbedCandidates({candidate, candidate + 1}, slot, out, 0);
   };
   const int64_t limit = kCandidateBytes / (parts_.candidate.width() * static_cast<int64_t>(sizeof(float)));
-  if (!candidates_.Find(offsets, row, limit, parallel)) return false;
+  if (!candidates_.Find(offsets_, std::cref(row), limit, parallel)) return false;
   if (wave.SharedCandidates()) candidates_.Repeat(wave.Requests());
   SortPairs(wave);
   report = {};
@@ -135,13 +136,11 @@ void CandidatePlan::FindKeys(const Wave& wave, size_t history, Parallel& paralle
   const int64_t dim = parts_.histories[history].keys.width(), tile = Kernels().tile;
   keys.offsets.assign(1, 0);
   for (const PackedKeys& request : packed) keys.offsets.push_back(keys.offsets.back() + request.count);
-  keys.distinct.Find(
-      keys.offsets,
-      [&](int64_t request, int64_t item, int, float* out) {
-        const float* column = packed[static_cast<size_t>(request)].tiles + ColumnPlace(item, dim);
-        for (int64_t i = 0; i < dim; ++i) out[i] = column[i * tile];
-      },
-      keys.offsets.back() + 1, parallel);
+  const auto row = [&](int64_t request, int64_t item, int, float* out) {
+    const float* column = packed[static_cast<size_t>(request)].tiles + ColumnPlace(item, dim);
+    for (int64_t i = 0; i < dim; ++i) out[i] = column[i * tile];
+  };
+  keys.distinct.Find(keys.offsets, std::cref(row), keys.offsets.back() + 1, parallel);
   const int64_t count = keys.distinct.size();
   float* tiles = Reserve(keys.tiles, static_cast<size_t>(WholeTiles(count) * dim));
   for (int64_t k = 0; k < count; ++k) PackColumn(keys.distinct.Row(k), dim, tiles, k);
@@ -156,11 +155,11 @@ void CandidatePlan::SortPairs(const Wave& wave) {
   }
   by_candidate_.resize(static_cast<size_t>(wave.Candidates()));
   by_request_.resize(by_candidate_.size());
-  std::vector<int64_t> ends(begins_.begin(), begins_.end() - 1);
+  next_.assign(begins_.begin(), begins_.end() - 1);  // of each candidate
   for (int64_t r = 0; r < wave.Requests(); ++r) {
     const Range candidates = wave.CandidatesOf(r);
     for (int64_t c = candidates.begin; c < candidates.end; ++c) {
-      const size_t place = static_cast<size_t>(ends[static_cast<size_t>(*candidates_.Numbers(c))]++);
+      const size_t place = static_cast<size_t>(next_[static_cast<size_t>(*candidates_.Numbers(c))]++);
       by_candidate_[place] = {static_cast<int32_t>(r), static_cast<int32_t>(c)};
     }
   }

@@ -35,7 +35,8 @@ class CandidatePlan {
   void Score(const Wave& wave, Parallel& parallel, float* scores);
 
   size_t Bytes() const {
-    return BytesOfAll(candidates_, keys_, begins_, by_candidate_, by_request_, next_, tiles_, work_, scratch_);
+    return BytesOfAll(offsets_, candidates_, keys_, begins_, by_candidate_, by_request_, next_, tiles_, work_,
+                      scratch_);
   }
 
  private:
@@ -88,6 +89,7 @@ class CandidatePlan {
   void ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const;
 
   const Model::Parts& parts_;
+  std::vector<int64_t> offsets_;  // of each request's candidates, or the catalogue's
   Distinct candidates_;
   std::vector<Keys> keys_;       // one per history
   std::vector<int64_t> begins_;  // of a candidate's pairs in by_candidate_

@@ -78,10 +78,11 @@ void Distinct::Repeat(int64_t requests) {
 
 // Places in each thread's set become places in the first.
 void Distinct::Merge(const std::vector<int64_t>& offsets) {
-  std::vector<std::vector<int32_t>> moved(sets_.size());
+  moved_.resize(sets_.size());
   for (size_t s = 1; s < sets_.size(); ++s) {
+    moved_[s].clear();
     for (int64_t place = 0; place < sets_[s].size(); ++place) {
-      moved[s].push_back(sets_[0].Insert(sets_[s].Row(place)));
+      moved_[s].push_back(sets_[0].Insert(sets_[s].Row(place)));
     }
   }
   for (size_t r = 0; r < slots_.size(); ++r) {
@@ -89,25 +90,30 @@ void Distinct::Merge(const std::vector<int64_t>& offsets) {
     if (slot == 0) continue;
     for (int64_t item = offsets[r]; item < offsets[r + 1]; ++item) {
       int32_t& place = numbers_[static_cast<size_t>(item)];
-      place = moved[slot][static_cast<size_t>(place)];
+      place = moved_[slot][static_cast<size_t>(place)];
     }
   }
 }
 
 // Equally frequent rows are numbered as they first occur, so the numbers do not depend on the threads that found them.
 void Distinct::Number() {
-  std::vector<int64_t> count(static_cast<size_t>(sets_[0].size()));
+  counts_.assign(static_cast<size_t>(sets_[0].size()), 0);
+  order_.resize(counts_.size());
   places_.clear();
   for (const int32_t place : numbers_) {
-    if (count[static_cast<size_t>(place)]++ == 0) places_.push_back(place);
+    if (counts_[static_cast<size_t>(place)]++ > 0) continue;
+    order_[static_cast<size_t>(place)] = static_cast<int32_t>(places_.size());
+    places_.push_back(place);
   }
-  const auto occurs = [&](int32_t place) { return count[static_cast<size_t>(place)]; };
-  std::stable_sort(places_.begin(), places_.end(), [&](int32_t a, int32_t b) { return occurs(a) > occurs(b); });
-  occurrences_.resize(count.size());
+  const auto occurs = [&](int32_t place) { return counts_[static_cast<size_t>(place)]; };
+  std::sort(places_.begin(), places_.end(), [&](int32_t a, int32_t b) {
+    return occurs(a) != occurs(b) ? occurs(a) > occurs(b)
+                                  : order_[static_cast<size_t>(a)] < order_[static_cast<size_t>(b)];
+  });
+  occurrences_.resize(counts_.size());
   std::transform(places_.begin(), places_.end(), occurrences_.begin(), occurs);
-  std::vector<int32_t> number(count.size());
-  for (size_t n = 0; n < places_.size(); ++n) number[static_cast<size_t>(places_[n])] = static_cast<int32_t>(n);
-  for (int32_t& item : numbers_) item = number[static_cast<size_t>(item)];
+  for (size_t n = 0; n < places_.size(); ++n) order_[static_cast<size_t>(places_[n])] = static_cast<int32_t>(n);
+  for (int32_t& item : numbers_) item = order_[static_cast<size_t>(item)];
 }
 
 }  // namespace din_infer

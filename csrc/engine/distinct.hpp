@@ -38,6 +38,7 @@ class Distinct {
 
   // Item i of request r is offsets[r] + i; row(request, item, slot, out) writes its row [dim]. False, and nothing
   // known, where more than `limit` are distinct.
+  // A std::function of a std::cref allocates nothing.
   using RowOf = std::function<void(int64_t request, int64_t item, int slot, float* out)>;
   bool Find(const std::vector<int64_t>& offsets, const RowOf& row, int64_t limit, Parallel& parallel);
 
@@ -49,7 +50,9 @@ class Distinct {
   const float* Row(int64_t number) const { return sets_[0].Row(places_[static_cast<size_t>(number)]); }
   const int32_t* Numbers(int64_t item) const { return numbers_.data() + item; }  // from this item on
   int64_t Occurrences(int64_t number) const { return occurrences_[static_cast<size_t>(number)]; }
-  size_t Bytes() const { return BytesOfAll(sets_, rows_, slots_, numbers_, places_, occurrences_); }
+  size_t Bytes() const {
+    return BytesOfAll(sets_, rows_, slots_, numbers_, places_, occurrences_, moved_, counts_, order_);
+  }
 
  private:
   void Merge(const std::vector<int64_t>& offsets);
@@ -61,6 +64,10 @@ class Distinct {
   std::vector<int32_t> numbers_;          // by item
   std::vector<int32_t> places_;           // by number, in sets_[0]
   std::vector<int64_t> occurrences_;      // by number
+
+  std::vector<std::vector<int32_t>> moved_;  // one per thread: by place in its set, that in sets_[0]
+  std::vector<int64_t> counts_;              // by place in sets_[0]
+  std::vector<int32_t> order_;               // by place in sets_[0]: of its first occurrence, then its number
 };
 
 }  // namespace din_infer

@@ -32,7 +32,9 @@ uint64_t Hash(const Column& column, int64_t value) {
 
 }  // namespace
 
-DistinctEstimate::DistinctEstimate(int64_t values) : seen_(static_cast<size_t>(kBitsPerValue * values + 64)) {}
+void DistinctEstimate::Restart(int64_t values) {
+  seen_.assign(static_cast<size_t>(kBitsPerValue * values + 64), false);
+}
 
 void DistinctEstimate::Add(const Column& column, Range values) {
   for (int64_t value = values.begin; value < values.end; ++value) {
@@ -47,7 +49,7 @@ int64_t DistinctEstimate::Count() const {
   return static_cast<int64_t>(std::lround(bits * std::log(bits / std::max(clear, 1.0))));
 }
 
-double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests) {
+double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch) {
   int64_t all = 0, distinct = 0;
   for (size_t h = 0; h < schema.histories.size(); ++h) {
     const History& history = schema.histories[h];
@@ -56,11 +58,11 @@ double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requ
       behaviours += Kept(history, batch.histories[h].Of(r)).size();
     for (size_t f = 0; f < history.features.size(); ++f) {
       if (history.features[f].table == kDense || history.features[f].many != Many::kNo) continue;
-      DistinctEstimate estimate(behaviours);
+      scratch.Restart(behaviours);
       for (int64_t r = requests.begin; r < requests.end; ++r) {
-        estimate.Add(*batch.histories[h].columns[f], Kept(history, batch.histories[h].Of(r)));
+        scratch.Add(*batch.histories[h].columns[f], Kept(history, batch.histories[h].Of(r)));
       }
-      most = std::max(most, estimate.Count());
+      most = std::max(most, scratch.Count());
     }
     all += behaviours;
     distinct += most > 0 ? std::min(most, behaviours) : behaviours;

@@ -12,16 +12,16 @@ namespace din_infer {
 // bits that stay clear tell how many there are.
 class DistinctEstimate {
  public:
-  explicit DistinctEstimate(int64_t values);
-
+  void Restart(int64_t values);                  // as many will come at most
   void Add(const Column& column, Range values);  // ids or embeddings
   int64_t Count() const;
+  size_t Bytes() const { return seen_.capacity() / 8; }
 
  private:
   std::vector<bool> seen_;
 };
 
 // The share of behaviours, 0 to 1, that come again in these requests: at most, as far as single ids tell.
-double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests);
+double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch);
 
 }  // namespace din_infer

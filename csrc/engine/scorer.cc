@@ -1,4 +1,5 @@
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "base/bytes.hpp"
@@ -26,6 +27,11 @@ constexpr int64_t kRowWork = 40'000;
 constexpr int64_t kFewRequests = 8;
 constexpr double kRepeatedShare = 0.25;
 
+void CheckScores(const float* scores, const CheckedBatch& batch) {
+  if (scores != nullptr || batch.Candidates() == 0) return;
+  throw InputError("scores: expected memory for " + std::to_string(batch.Candidates()) + " floats, got a null pointer");
+}
+
 }  // namespace
 
 struct Scorer::State {
@@ -39,9 +45,10 @@ struct Scorer::State {
   struct Scratch {
     Scratch(const Model::Parts& parts, bool auto_fold, int threads)
         : wave(parts, threads), by_request(parts, auto_fold, threads), by_candidate(parts, threads) {}
-    size_t Bytes() const { return sizeof(*this) + BytesOfAll(looked_up, wave, by_request, by_candidate); }
+    size_t Bytes() const { return sizeof(*this) + BytesOfAll(looked_up, repeats, wave, by_request, by_candidate); }
 
     LookedUpRows looked_up;
+    DistinctEstimate repeats;
     Wave wave;
     RequestPlan by_request;
     CandidatePlan by_candidate;
@@ -172,7 +179,8 @@ Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range reque
 
 bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests, const Size& size) const {
   if (parts.file.semantics.pooling != Pooling::kActivationUnit || size.work < size.rows * kRowWork) return false;
-  return requests.size() >= kFewRequests || RepeatedShare(parts.file.schema, batch, requests) >= kRepeatedShare;
+  return requests.size() >= kFewRequests ||
+         RepeatedShare(parts.file.schema, batch, requests, scratch->repeats) >= kRepeatedShare;
 }
 
 void Scorer::State::CountWork(int64_t request, int64_t done) const {
@@ -218,6 +226,7 @@ int64_t Scorer::candidates(const Batch& batch) const {
 void Scorer::score(const Batch& batch, float* scores) {
   state_->Timed([&] {
     CheckedBatch checked(state_->parts.file.schema, batch);
+    CheckScores(scores, checked);
     state_->LookUp(checked);
     state_->Score(checked, scores);
   });
@@ -231,6 +240,7 @@ void Scorer::score(const User& user, const Batch& batch, float* scores) {
   state_->Timed([&] {
     CheckedBatch lists = state_->ListsOf(user, batch);
     if (lists.Candidates() == 0) return;  // of however many requests
+    CheckScores(scores, lists);
     state_->LookUp(lists);
     state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
   });

@@ -35,9 +35,6 @@ class SharedUnit {
            const std::optional<Int64s>& counts, Floats& out, int threads);
 
  private:
-  // A runner keeps the tiles of its last keys and some vectors per request; after a large call they are freed.
-  static constexpr py::ssize_t kKeptFloats = 1 << 20;
-
   ActivationUnitRunner unit_;
   Pool<int, ActivationUnitRunner> runners_;  // by threads
 };
@@ -68,13 +65,9 @@ void SharedUnit::Run(const Floats& keys, const Int64s& key_offsets, const Floats
   const Rows key_rows = View(keys, key_offsets), query_rows = View(queries, query_offsets);
   const int64_t* key_counts = counts.has_value() ? counts->data() : nullptr;
   float* interests = out.mutable_data();
-  const bool kept = keys.size() + 16 * key_offsets.size() <= kKeptFloats;
-  auto runner = runners_.Take(threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, threads); });
-  {
-    py::gil_scoped_release release;
-    runner->run(key_rows, query_rows, interests, key_counts);
-  }
-  if (kept) runners_.Return(threads, std::move(runner));
+  const auto runner = runners_.Take(threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, threads); });
+  py::gil_scoped_release release;
+  runner->run(key_rows, query_rows, interests, key_counts);
 }
 
 }  // namespace

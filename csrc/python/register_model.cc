@@ -71,28 +71,25 @@ class SharedModel {
 
   Floats Score(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold, bool auto_plan) {
     const Batch batch = MakeBatch(columns, requests, catalogue);
-    const Options options{threads, auto_fold, auto_plan};
-    Floats scores(CheckBatch(model_.parts().file.schema, batch).Candidates());  // a batch that is wrong costs no scorer
-    std::unique_ptr<Scorer> scorer = Take(options);
+    const auto scorer = Take({threads, auto_fold, auto_plan});
+    const int64_t candidates = CandidatesIfItFits(batch);
+    Floats scores(candidates < 0 ? scorer->candidates(batch) : candidates);
     float* out = scores.mutable_data();
     {
       py::gil_scoped_release release;
       scorer->score(batch, out);
     }
-    scorers_.Return(options, std::move(scorer));
     return scores;
   }
 
   py::dict ExplainPlan(const py::dict& columns, int64_t requests, bool catalogue, int threads, bool auto_fold) {
     const Batch batch = MakeBatch(columns, requests, catalogue);
-    const Options options{threads, auto_fold, true};
-    std::unique_ptr<Scorer> scorer = Take(options);
+    const auto scorer = Take({threads, auto_fold, true});
     PlanReport report;
     {
       py::gil_scoped_release release;
       report = scorer->explain_plan(batch);
     }
-    scorers_.Return(options, std::move(scorer));
     py::dict out;
     out["candidates"] = report.candidates;
     out["distinct_candidates"] = report.distinct_candidates;
@@ -117,7 +114,7 @@ class SharedModel {
  private:
   using Options = std::tuple<int, bool, bool>;  // threads, auto_fold, auto_plan
 
-  std::unique_ptr<Scorer> Take(const Options& options) {
+  Pool<Options, Scorer>::Use Take(const Options& options) {
     return scorers_.Take(options, [&] {
       const auto [threads, auto_fold, auto_plan] = options;
       const Plan plan = auto_plan ? Plan::kAuto : Plan::kRequest;

@@ -80,6 +80,18 @@ TEST_F(RunnerTest, GivesTheSameBitsAgainOnThreadsAndFromASharedUnit) {
   for (ActivationUnitRunner* other : {&runner, &threads, &shared}) EXPECT_EQ(Run(*other), expected);
 }
 
+TEST_F(RunnerTest, GivesTheSameBitsAfterItsScratchMemoryIsFreed) {
+  ActivationUnitRunner runner(params_, 2);
+  EXPECT_EQ(runner.scratch_bytes(), 0U);
+  const std::vector<float> expected = Run(runner);
+  const size_t bytes = runner.scratch_bytes();
+  EXPECT_GT(bytes, keys_.size() * sizeof(float));
+  runner.shrink();
+  EXPECT_EQ(runner.scratch_bytes(), 0U);
+  EXPECT_EQ(Run(runner), expected);
+  EXPECT_EQ(runner.scratch_bytes(), bytes);
+}
+
 TEST_F(RunnerTest, TheSharedUnitOutlivesItsFirstRunner) {
   auto first = std::make_unique<ActivationUnitRunner>(params_);
   const std::vector<float> expected = Run(*first);
@@ -146,7 +158,11 @@ TEST_F(RunnerTest, RefusesArraysThatDoNotFit) {
   refused({keys.values, -1, keys.offsets}, queries, "keys: expected at least 0 rows, got -1");
   refused({keys.values, 44, keys.offsets}, queries,
           "keys.offsets: expected offsets that end at the number of values, 44");
-  refused({}, queries, "keys.offsets: expected 0 offsets, got 0");
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  const int64_t ends[] = {0, 5, 5, kMost};
+  refused({keys.values, kMost, {ends, 4}}, queries, "keys: expected at most ");
+  refused(keys, {queries.values, kMost, {ends, 4}}, "queries: expected at most ");
+  refused({}, queries, "keys.offsets: expected at least 1 offset, got 0");
   refused(keys, {queries.values, 7, {query_offsets_.data(), 3}}, "queries.offsets: expected 4 offsets, got 3");
   const int64_t down[] = {0, 5, 3, 7};
   refused(keys, {queries.values, 7, {down, 4}}, "queries.offsets: expected offsets that do not go down, got 5 then 3");

@@ -13,7 +13,10 @@
 #include <new>
 
 #include "din_infer/din_infer.h"
+#include "engine/candidate_plan.hpp"
 #include "engine/model.hpp"
+#include "engine/repeats.hpp"
+#include "engine/wave.hpp"
 #include "executor.hpp"
 #include "golden.hpp"
 #include "reference.hpp"
@@ -89,6 +92,33 @@ TEST_P(Allocations, NoneOfAScorer) {
   Scorer scorer(model_);
   std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
   EXPECT_EQ(WarmAllocations([&] { scorer.score(requests_.batch, scores.data()); }), 0);
+}
+
+TEST_P(Allocations, NoneOfAScorerThatChoosesItsPlan) {
+  ScorerOptions options;
+  options.plan = Plan::kAuto;
+  Scorer scorer(model_, options);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
+  EXPECT_EQ(WarmAllocations([&] { scorer.score(requests_.batch, scores.data()); }), 0);
+}
+
+TEST_P(Allocations, NoneOfWhatTheChoiceIsMadeOf) {
+  const Model::Parts& parts = model_.parts();
+  if (parts.file.semantics.pooling != Pooling::kActivationUnit) GTEST_SKIP() << "a base model has no plans";
+  const CheckedBatch batch(parts.file.schema, requests_.batch);
+  DistinctEstimate estimate;
+  Parallel parallel(1, {}, false);
+  Wave wave(parts, 1);
+  CandidatePlan plan(parts, 1);
+  std::vector<float> scores(static_cast<size_t>(batch.Candidates()));
+  EXPECT_EQ(WarmAllocations([&] {
+              RepeatedShare(parts.file.schema, batch, {0, batch.requests}, estimate);
+              wave.Prepare(batch, {0, batch.requests}, parallel);
+              PlanReport report;
+              ASSERT_TRUE(plan.Prepare(wave, false, parallel, report));
+              plan.Score(wave, parallel, scores.data());
+            }),
+            0);
 }
 
 TEST_P(Allocations, NoneOfAScorerThatLooksRowsUp) {

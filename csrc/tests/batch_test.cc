@@ -84,12 +84,21 @@ TEST_F(BatchTest, RefusesMissingUnknownAndMistypedColumns) {
   ExpectRefused(batch, "clicks.item: expected a column of this name");
   batch = Make();
   batch.columns["clicks.colour"] = batch.columns["clicks.item"];
-  ExpectRefused(batch, "expected 4 columns, got 5");
+  ExpectRefused(batch, "expected 4 columns, got 5: not in the schema, are 'clicks.colour'");
   batch = Make();
   batch.columns["clicks.item"] = Column::floats(prices_, 3).list(clicks_, 3);
   ExpectRefused(batch, "clicks.item: expected int64, got float32");
   batch.columns["clicks.item"] = Column::int64s(items_, 3);
   ExpectRefused(batch, "clicks.item: expected 1 levels of lists, got 0");
+}
+
+// Sizes that are made of them would overflow before anything is read.
+TEST_F(BatchTest, RefusesMoreValuesThanThereCanBe) {
+  Batch batch = Make();
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  const int64_t ends[] = {0, 3, kMost};
+  batch.columns["clicks.item"] = Column::int64s(items_, kMost).list(ends, 3);
+  ExpectRefused(batch, "clicks.item: expected at most 549755813888 values, got 9223372036854775807");
 }
 
 TEST_F(BatchTest, RefusesNullPointers) {
@@ -102,6 +111,9 @@ TEST_F(BatchTest, RefusesNullPointers) {
   batch = Make();
   batch.columns["candidate.genre"].characters = nullptr;
   ExpectRefused(batch, "candidate.genre: expected characters, got a null pointer");
+  batch = Make();
+  batch.columns["candidate.genre"].string_offsets = nullptr;
+  ExpectRefused(batch, "candidate.genre: expected string, got characters without offsets");
 }
 
 TEST_F(BatchTest, TakesEmbeddingsInPlaceOfIds) {

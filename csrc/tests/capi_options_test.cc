@@ -79,6 +79,37 @@ TEST_F(CApiOptions, RunOnTheCallersExecutor) {
   din_infer_model_registry_free(registry);
 }
 
+TEST_F(CApiOptions, ARegistryLeasesScorersWithThem) {
+  const din_infer_scorer_options options = Options(0, DIN_INFER_TIMINGS);
+  const std::string path = GoldenPath(kModel, ".onnx");
+  din_infer_model_registry* registry = nullptr;
+  din_infer_scorer *first = nullptr, *second = nullptr;
+  int64_t version = 0;
+  din_infer_timings timings{};
+  scores_.assign(expected_.size(), -1);
+  const auto size = static_cast<int64_t>(scores_.size());
+  ASSERT_EQ(din_infer_model_registry_create(path.c_str(), &options, &registry), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_model_registry_lease(registry, &version, &first), DIN_INFER_OK);
+  EXPECT_EQ(version, 1);
+  EXPECT_EQ(din_infer_scorer_score(first, batch_, scores_.data(), size), DIN_INFER_OK);
+  EXPECT_EQ(scores_, expected_);
+  EXPECT_EQ(din_infer_scorer_timings(first, &timings), DIN_INFER_OK);
+  EXPECT_GT(timings.total, 0);
+  EXPECT_EQ(din_infer_model_registry_replace(registry, path.c_str()), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_model_registry_wait(registry), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_model_registry_lease(registry, &version, &second), DIN_INFER_OK);
+  EXPECT_EQ(version, 2);
+  din_infer_scorer_free(second);
+  EXPECT_EQ(din_infer_model_registry_lease(registry, nullptr, &second), DIN_INFER_OK);
+  ExpectInputError(din_infer_model_registry_lease(registry, &version, nullptr), "scorer: expected a pointer, got null");
+  ExpectInputError(din_infer_model_registry_lease(nullptr, &version, &second), "registry: expected a pointer");
+  din_infer_scorer_free(first);  // which lets its version go
+  din_infer_model_registry_free(registry);
+  EXPECT_EQ(din_infer_scorer_score(second, batch_, scores_.data(), size), DIN_INFER_OK);  // it outlives the registry
+  EXPECT_EQ(scores_, expected_);
+  din_infer_scorer_free(second);
+}
+
 TEST_F(CApiOptions, TakeTimings) {
   din_infer_timings timings{};
   Create(Options(0, DIN_INFER_TIMINGS));

@@ -161,7 +161,7 @@ TEST_P(CApi, Explains) {
   EXPECT_EQ(din_infer_explain(c_model_, batch_, history(), weights.data(), Size(weights)), DIN_INFER_OK);
   EXPECT_EQ(weights, expected);
   ExpectInputError(din_infer_explain(c_model_, batch_, history(), weights.data(), Size(weights) - 1),
-                   "weights: expected room for " + std::to_string(weights.size()) + " floats");
+                   "weights: expected a size of exactly " + std::to_string(weights.size()) + " floats");
   ExpectInputError(din_infer_explain(c_model_, batch_, "nothing", weights.data(), 0), "history: expected ");
 }
 
@@ -220,9 +220,9 @@ TEST_P(CApi, RefusesABatchThatDoesNotFit) {
         Batch batch = requests_.batch;
         batch.columns[name].lists[0].data = spoilt.data();
         Fill(batch, batch_);
-        ExpectInputError(score(), name + ": expected ");
+        ExpectInputError(score(), name + ": ");
         int64_t candidates = -1;
-        ExpectInputError(din_infer_scorer_candidates(scorer_, batch_, &candidates), name + ": expected ");
+        ExpectInputError(din_infer_scorer_candidates(scorer_, batch_, &candidates), name + ": ");
         EXPECT_EQ(candidates, -1);
       }
     }
@@ -235,13 +235,13 @@ TEST_P(CApi, RefusesABatchThatDoesNotFit) {
   Fill(requests_.batch, batch_);
   const int64_t id = 1;
   din_infer_batch_set_int64s(batch_, "candidate.nothing", &id, 1);
-  ExpectInputError(score(), "some are not in the schema");
+  ExpectInputError(score(), "not in the schema, are 'candidate.nothing'");
 }
 
 TEST_P(CApi, RefusesNullPointersAndRoomThatDoesNotFit) {
   std::vector<float> scores(expected_.size() + 1);
   ExpectInputError(din_infer_scorer_score(scorer_, batch_, scores.data(), Size(scores)),
-                   "scores: expected room for " + std::to_string(expected_.size()) + " floats, got");
+                   "scores: expected a size of exactly " + std::to_string(expected_.size()) + " floats, got");
   ExpectInputError(din_infer_scorer_score(scorer_, batch_, nullptr, Size(expected_)), "scores: expected a pointer");
   ExpectInputError(din_infer_scorer_score(nullptr, batch_, scores.data(), 0), "scorer: expected a pointer, got null");
   ExpectInputError(din_infer_scorer_score(scorer_, nullptr, scores.data(), 0), "batch: expected a pointer, got null");

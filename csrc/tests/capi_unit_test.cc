@@ -88,6 +88,12 @@ TEST_F(CApiUnit, GivesTheInterestsOfCpp) {
                    "keys: expected a pointer");
   ExpectInputError(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, nullptr, 12),
                    "interests: expected memory");
+  size_t bytes = 0;
+  EXPECT_EQ(din_infer_activation_unit_runner_scratch_bytes(shared, &bytes), DIN_INFER_OK);
+  EXPECT_GT(bytes, sizeof(float) * 4);
+  EXPECT_EQ(din_infer_activation_unit_runner_shrink(shared), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_activation_unit_runner_scratch_bytes(shared, &bytes), DIN_INFER_OK);
+  EXPECT_EQ(bytes, 0U);
   c_keys_.offsets_size = 2;
   ExpectInputError(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), 12),
                    "queries.offsets: expected 2 offsets, got 3");

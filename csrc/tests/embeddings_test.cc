@@ -186,7 +186,8 @@ TEST_P(Embeddings, AreTakenByThePlanAsIdsAre) {
   EXPECT_EQ(report.chosen, of_ids.chosen);
   const auto repeated = [&](const Batch& batch) {
     const CheckedBatch checked = CheckBatch(schema_, batch);
-    return RepeatedShare(schema_, checked, {0, checked.requests});
+    DistinctEstimate scratch;
+    return RepeatedShare(schema_, checked, {0, checked.requests}, scratch);
   };
   EXPECT_GT(repeated(requests_.batch), 0.5);
   EXPECT_NEAR(repeated(embedded_.batch), repeated(requests_.batch), 0.05);

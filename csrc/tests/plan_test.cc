@@ -216,19 +216,20 @@ TEST(Distinct, NumbersRowsByHowOftenTheyOccur) {
 }
 
 TEST(DistinctEstimate, IsCloseToTheCount) {
+  DistinctEstimate estimate;
   for (const int64_t distinct : {0, 1, 10, 1000, 50'000}) {
     std::vector<int64_t> ids;
     for (int64_t i = 0; i < 50'000; ++i) ids.push_back(distinct == 0 ? 0 : (i % distinct) * 1'000'003 - 5);
     if (distinct == 0) ids.clear();
     const int64_t size = static_cast<int64_t>(ids.size());
-    DistinctEstimate estimate(size);
+    estimate.Restart(size);
     estimate.Add(Column::int64s(ids.data(), size), {0, size});
     EXPECT_NEAR(static_cast<double>(estimate.Count()), static_cast<double>(distinct),
                 1 + 0.02 * static_cast<double>(distinct));
   }
   const std::string text = "onetwoonethree";
   const std::vector<int64_t> offsets{0, 3, 6, 9, 14};
-  DistinctEstimate estimate(4);
+  estimate.Restart(4);
   estimate.Add(Column::strings(text.data(), offsets.data(), 4), {0, 4});
   EXPECT_EQ(estimate.Count(), 3);
 }

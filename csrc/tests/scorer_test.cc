@@ -49,6 +49,16 @@ TEST_P(GoldenModel, GivesItsScoresOnAnyNumberOfThreads) {
   for (int threads : {2, 3, 8}) EXPECT_TRUE(SameBits(Score(model_, requests_->batch, threads), scores)) << threads;
 }
 
+TEST_P(GoldenModel, RefusesNoMemoryForScores) {
+  Scorer scorer(model_);
+  try {
+    scorer.score(requests_->batch, nullptr);
+    FAIL() << "expected an InputError";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("scores: expected memory for "), std::string::npos) << error.what();
+  }
+}
+
 TEST_P(GoldenModel, GivesTheSameBitsForARequestAlone) {
   const std::vector<float> together = Score(model_, requests_->batch, 1);
   Scorer scorer(model_);

@@ -240,7 +240,7 @@ TEST_P(Users, AreTheSameInC) {
   EXPECT_GT(bytes, 0u);
 
   testing::ExpectInputError(din_infer_scorer_score_user(scorer, user, lists, scores.data(), size - 1),
-                            "scores: expected room for " + std::to_string(size) + " floats");
+                            "scores: expected a size of exactly " + std::to_string(size) + " floats");
   testing::ExpectInputError(din_infer_scorer_score_user(scorer, nullptr, lists, scores.data(), size), "user: expected");
   testing::ExpectInputError(din_infer_user_append(user, lists), "requests: expected 1, of a user");
   testing::ExpectInputError(din_infer_user_create(nullptr, of_user, &user), "model: expected a pointer");

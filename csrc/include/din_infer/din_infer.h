@@ -117,8 +117,8 @@ DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch
 /* ... numbers of dense features, which have to be finite ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                                           int64_t size);
-/* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries.
- */
+/* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries,
+ * from 0, never going down. Characters behind the last are not read. ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
                                                            const char* characters, const int64_t* offsets,
                                                            int64_t size);
@@ -153,7 +153,8 @@ DIN_INFER_API din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* b
                                                               din_infer_row_lookup lookup, void* context);
 
 /* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
- * [offsets[i], offsets[i + 1]) of the level inside. `size` is the number of offsets, one more than there are lists.
+ * [offsets[i], offsets[i + 1]) of the level inside. Offsets start at 0, never go down, and end at the size of that
+ * level: of a slice of a larger array, the slice's own. `size` is the number of offsets, one more than there are lists.
  * Columns of users and contexts have no lists, of candidates and histories one level, a list per request; where a
  * feature has several values, there is one more level, a list of values. */
 DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name,
@@ -331,6 +332,12 @@ DIN_INFER_API din_infer_status din_infer_model_registry_model(const din_infer_mo
 DIN_INFER_API din_infer_status din_infer_model_registry_version(const din_infer_model_registry* registry,
                                                                 int64_t* version);
 
+/* Writes a scorer of the version that serves now, for calls that need more than a registry's own functions have: times,
+ * the version that scored (written to `version`, where that is not null), a plan. It keeps its version in memory: it is
+ * given back with din_infer_scorer_free, after each call or a few. INPUT_ERROR, OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_registry_lease(din_infer_model_registry* registry, int64_t* version,
+                                                              din_infer_scorer** scorer);
+
 /* Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, warms it up, and
  * lets it serve; running calls end on the old version, which is freed after them. Returns at once. A file that is
  * refused changes nothing but what `wait` returns. Of files that are given while one is being loaded, the last one is
@@ -411,6 +418,11 @@ DIN_INFER_API din_infer_status din_infer_activation_unit_runner_run(din_infer_ac
                                                                     const din_infer_rows* queries,
                                                                     const int64_t* counts, float* interests,
                                                                     int64_t size);
+
+/* din_infer_scorer_scratch_bytes and din_infer_scorer_shrink of a runner; the unit and its folds are not in it. */
+DIN_INFER_API din_infer_status
+din_infer_activation_unit_runner_scratch_bytes(const din_infer_activation_unit_runner* runner, size_t* bytes);
+DIN_INFER_API din_infer_status din_infer_activation_unit_runner_shrink(din_infer_activation_unit_runner* runner);
 
 #ifdef __cplusplus
 }

@@ -54,7 +54,8 @@ struct DIN_INFER_API ModelFileError : Error {
 // DIN_INFER_TARGET names. Throws InputError where it names one that does not run here.
 DIN_INFER_API const char* target();
 
-// Offsets of one level of lists: list i holds the elements [data[i], data[i + 1]) of the level inside.
+// Offsets of one level of lists: list i holds the elements [data[i], data[i + 1]) of the level inside. They start at 0,
+// never go down, and end at the size of that level: of a slice of a larger array, the slice's own.
 struct Offsets {
   const int64_t* data = nullptr;
   int64_t size = 0;  // number of lists + 1; 0 where there is no such level
@@ -80,7 +81,7 @@ struct DIN_INFER_API Column {
   const int64_t* int64_values = nullptr;
   const float* float_values = nullptr;
   const char* characters = nullptr;         // strings: value i is [string_offsets[i], string_offsets[i + 1])
-  const int64_t* string_offsets = nullptr;  // [size + 1]
+  const int64_t* string_offsets = nullptr;  // [size + 1], from 0, never going down
   const float* embedding_values = nullptr;  // [size, embedding_width], row-major
   int64_t embedding_width = 0;              // the `dim` of the feature's table
   int64_t size = 0;                         // values
@@ -242,7 +243,8 @@ class DIN_INFER_API Scorer {
   int64_t candidates(const Batch& batch) const;
 
   // Writes one probability per candidate, in the order given, to scores[0 .. candidates(batch)); null will do where
-  // that is 0. Throws InputError, and what a row look-up throws; `scores` is then unspecified.
+  // that is 0, and is an InputError else. Throws InputError, and what a row look-up throws; `scores` is then
+  // unspecified.
   void score(const Batch& batch, float* scores);
 
   // The same for lists of candidates of one user. `batch` has the columns of context and candidates alone, a request
@@ -333,6 +335,10 @@ class DIN_INFER_API ActivationUnitRunner {
   // offsets, counts and null pointers that do not fit; `interests` is then as before. It must not overlap the keys or
   // queries. Where an executor fails, it holds anything.
   void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
+
+  // As Scorer has them; the unit and its folds are not in it.
+  size_t scratch_bytes() const;
+  void shrink();
 
  private:
   struct DIN_INFER_HIDDEN State;
