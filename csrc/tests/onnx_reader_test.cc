@@ -131,7 +131,9 @@ TEST(OnnxReader, LargeTablesAreReadPieceByPiece) {
     const ModelFile file = ReadModelFile(path);
     const Parameter& table = file.parameters.at("table.item");
     ASSERT_EQ(table.bytes, kManyRows * 3 * sizeof(float));
-    for (int64_t i = 0; i < kManyRows * 3; ++i) ASSERT_EQ(table.Floats()[i], static_cast<float>(i) / 8);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < kManyRows * 3; ++i) wrong += table.Floats()[i] != static_cast<float>(i) / 8;
+    EXPECT_EQ(wrong, 0);
     bytes[(size_t{5} << 19) + shift] ^= 1;
     EXPECT_NE(ErrorOf(bytes).find("has changed since it was exported"), std::string::npos);
   }
