@@ -36,12 +36,17 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
 def device() -> torch.device:
-    """Where models go: PyTorch's current CUDA device; in Triton's interpreter, main memory. Raises InputError."""
+    """Where models go: PyTorch's current CUDA device; in Triton's interpreter, main memory.
+
+    Raises InputError where there is none, or one that is too old for the kernels.
+    """
     if triton_op.ON_HOST:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("device cuda: expected a CUDA device, got none that PyTorch can use")
-    return torch.device("cuda", torch.cuda.current_device())
+    found = torch.device("cuda", torch.cuda.current_device())
+    triton_op.capability(found)
+    return found
 
 
 def backend() -> str:

@@ -20,7 +20,8 @@ class Config:
     - `block`: keys in a tile; `warps`: of one program; `cap`: widest chunk of D and of the hidden layers;
     - `reload`: weights are read from the cache for each tile, where registers have no room for them;
     - `stream`: keys are read chunk by chunk in a loop, for the same reason;
-    - `key_cap`: widest chunk of D where that is not `cap`.
+    - `key_cap`: widest chunk of D where that is not `cap`;
+    - `assembler`: options of ptxas, Triton's own where empty.
     """
 
     block: int
@@ -29,6 +30,7 @@ class Config:
     reload: bool = False
     stream: bool = False
     key_cap: int | None = None
+    assembler: str = ""
 
     def key_chunks(self, dim: int) -> tuple[int, ...]:
         """D as the first layer's product takes it."""
@@ -72,14 +74,22 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     return Config(32, 4, cap=64)
 
 
-# Of the gradients of A(q), b(q) and the weights: what leaves least in local memory (DESIGN.md).
-UNIT_GRADIENTS = Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
+def unit_gradients_config(itemsize: int, capability: int) -> Config:
+    """How to run the kernel of the gradients of A(q), b(q) and the weights; arguments as of `forward_config`.
+
+    The ptxas for sm_90 overlaps products of float32 until they spill, except at its first level (DESIGN.md).
+    """
+    if capability >= 90 and itemsize == 4:
+        return Config(block=16, warps=2, cap=16, reload=True, key_cap=16, assembler="--opt-level 1")
+    return Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
 
 
 def key_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
     """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
-    block = 64 if capability >= 90 and (itemsize, precision) != (4, "tf32x3") else 16
-    return Config(block, warps=4, cap=32, reload=True, key_cap=16)
+    if capability < 90:
+        return Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
+    cap = 16 if (itemsize, precision) == (4, "tf32x3") else 32
+    return Config(block=64, warps=4, cap=cap, reload=True, key_cap=16)
 
 
 def choices() -> list[tuple[int, int, str, int]]:

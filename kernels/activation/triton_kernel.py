@@ -61,12 +61,15 @@ def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.c
     out = ()
     for o in tl.static_range(len(OUT)):
         columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
-        acc = tl.zeros([x[0].shape[0], OUT[o]], tl.float32) + tl.load(bias + columns)[None, :]
-        for i in tl.static_range(len(IN)):
-            rows = chunk_start(IN, i) + tl.arange(0, IN[i])
+        out = out + (tl.zeros([x[0].shape[0], OUT[o]], tl.float32) + tl.load(bias + columns)[None, :],)
+    for i in tl.static_range(len(IN)):  # outside, so that one chunk of x at a time is an operand in registers
+        rows = chunk_start(IN, i) + tl.arange(0, IN[i])
+        added = ()
+        for o in tl.static_range(len(OUT)):
+            columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
             block = tl.load(matrix + rows[:, None] * total(OUT) + columns[None, :])
-            acc = tl.dot(x[i], block, acc, input_precision=PRECISION)
-        out = out + (acc,)
+            added = added + (tl.dot(x[i], block, out[o], input_precision=PRECISION),)
+        out = added
     return out
 
 

@@ -9,16 +9,17 @@ import torch
 import triton
 from torch import Tensor
 
+from din_infer.errors import InputError
 from din_infer.kernels.activation import triton_backward, triton_kernel
 from din_infer.kernels.activation.triton_config import (
     CHUNK_KEYS,
     POOL_CAP,
     PROGRAMS,
-    UNIT_GRADIENTS,
     Config,
     forward_config,
     key_gradients_config,
     powers_of_two,
+    unit_gradients_config,
 )
 
 ON_HOST = not isinstance(triton_kernel.forward_kernel, triton.JITFunction)  # under TRITON_INTERPRET=1
@@ -134,7 +135,8 @@ def pool_backward(
     programs = min(queries, PROGRAMS)
     per_program = triton.cdiv(queries, max(programs, 1))
     precision = products()
-    key_config = key_gradients_config(keys.dtype.itemsize, precision, capability(keys.device))
+    itemsize, arch = keys.dtype.itemsize, capability(keys.device)
+    unit_config, key_config = unit_gradients_config(itemsize, arch), key_gradients_config(itemsize, precision, arch)
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
@@ -158,8 +160,8 @@ def pool_backward(
             scale,
             *sizes,
             **same,
-            **backward_constants(dim, hidden, b.shape[1], UNIT_GRADIENTS),
-            **launch_options(UNIT_GRADIENTS),
+            **backward_constants(dim, hidden, b.shape[1], unit_config),
+            **launch_options(unit_config),
         )
     if work.tiles.shape[1]:
         launch(
@@ -266,12 +268,18 @@ def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, /, *arguments: Any
 
 def launch_options(config: Config) -> dict[str, Any]:
     """Triton 3.9 warns where fusion of multiplications and additions is left to its default."""
-    return {"num_warps": config.warps, "num_stages": 1, "enable_fp_fusion": True}
+    options: dict[str, Any] = {"num_warps": config.warps, "num_stages": 1, "enable_fp_fusion": True}
+    return {**options, "ptx_options": config.assembler} if config.assembler else options
 
 
 def capability(device: torch.device) -> int:
-    """Compute capability of a CUDA device as 10 * major + minor; the interpreter takes the choices of 80."""
+    """Compute capability of a CUDA device as 10 * major + minor; the interpreter takes the choices of 80.
+
+    Raises InputError below 8.0, whose tensor cores have neither TF32 nor bfloat16.
+    """
     if device.type != "cuda":
         return 80
     major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise InputError(f"{device}: expected compute capability 8.0 or above, got {major}.{minor}")
     return 10 * major + minor

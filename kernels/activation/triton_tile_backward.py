@@ -72,29 +72,44 @@ def add_column_sums(row, x):
 
 
 @triton.jit
-def affine_backward(dz, matrix, IN: tl.constexpr, OUT: tl.constexpr, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """dz @ matrix.T [BLOCK, IN] in chunks, for dz [BLOCK, OUT] in chunks."""
-    out = ()
+def layer_backward(
+    dz,
+    z,
+    matrix,
+    vectors,
+    dmatrix,
+    dvectors,
+    IN: tl.constexpr,
+    OUT: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    dtype: tl.constexpr,
+    PRECISION: tl.constexpr,
+    UNIT: tl.constexpr,
+):
+    """dz of the layer below [BLOCK, IN] in chunks, for its `z` and the dz [BLOCK, OUT] of the layer after `matrix`.
+
+    `vectors` are those of the layer below. UNIT: adds the gradients to `dmatrix` and `dvectors`. Activations are made
+    again where they are used, and a chunk of dz as soon as its sum is there, so that few wait in registers.
+    """
+    if UNIT:
+        for i in tl.static_range(len(IN)):
+            rows = chunk_start(IN, i) + tl.arange(0, IN[i])
+            h = activate(z[i], vectors + chunk_start(IN, i), total(IN), ACTIVATION).to(dtype)
+            for o in tl.static_range(len(OUT)):
+                columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
+                block = tl.dot(tl.trans(h), dz[o].to(dtype), input_precision=PRECISION)
+                add(dmatrix + rows[:, None] * total(OUT) + columns[None, :], block)
+    below = ()
     for i in tl.static_range(len(IN)):
-        rows = chunk_start(IN, i) + tl.arange(0, IN[i])
-        acc = tl.zeros([dz[0].shape[0], IN[i]], tl.float32)
+        start = chunk_start(IN, i)
+        rows = start + tl.arange(0, IN[i])
+        dh = tl.zeros([dz[0].shape[0], IN[i]], tl.float32)
         for o in tl.static_range(len(OUT)):
             columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
             block = tl.load(matrix + rows[None, :] * total(OUT) + columns[:, None])
-            acc = tl.dot(dz[o].to(dtype), block, acc, input_precision=PRECISION)
-        out = out + (acc,)
-    return out
-
-
-@triton.jit
-def add_matrix_gradient(out, x, dz, IN: tl.constexpr, OUT: tl.constexpr, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """out [IN, OUT] += x.T @ dz for both in chunks, added as `add` does."""
-    for i in tl.static_range(len(IN)):
-        rows = chunk_start(IN, i) + tl.arange(0, IN[i])
-        for o in tl.static_range(len(OUT)):
-            columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
-            block = tl.dot(tl.trans(x[i]), dz[o].to(dtype), input_precision=PRECISION)
-            add(out + rows[:, None] * total(OUT) + columns[None, :], block)
+            dh = tl.dot(dz[o].to(dtype), block, dh, input_precision=PRECISION)
+        below = below + (activate_backward(dh, z[i], vectors + start, dvectors + start, total(IN), ACTIVATION, UNIT),)
+    return below
 
 
 @triton.jit
@@ -176,28 +191,27 @@ def tile_backward(
         at = vectors_start(UNITS, last + 1) + chunk_start(UNITS[last], o)
         if UNIT:
             add_column_sums(dvectors + at, ds[:, None] * h[o])
-        row = tl.load(vectors + at + tl.arange(0, UNITS[last][o]))
-        dz = dz + (ds[:, None] * row[None, :],)
+        dh = ds[:, None] * tl.load(vectors + at + tl.arange(0, UNITS[last][o]))[None, :]
+        at = vectors_start(UNITS, last) + chunk_start(UNITS[last], o)
+        dz = dz + (
+            activate_backward(dh, z[last][o], vectors + at, dvectors + at, total(UNITS[last]), ACTIVATION, UNIT),
+        )
     if UNIT:
         add_column_sums(dvectors + vectors_start(UNITS, last + 1) + total(UNITS[last]), ds[:, None])
-    for layer in tl.static_range(len(UNITS) - 1, -1, -1):
-        dh = dz
-        dz = ()
-        for o in tl.static_range(len(UNITS[layer])):
-            at = vectors_start(UNITS, layer) + chunk_start(UNITS[layer], o)
-            dz = dz + (
-                activate_backward(
-                    dh[o], z[layer][o], vectors + at, dvectors + at, total(UNITS[layer]), ACTIVATION, UNIT
-                ),
-            )
-        if layer == 0:
-            first = dz
-        else:
-            if UNIT:
-                below = vectors + vectors_start(UNITS, layer - 1)
-                h = hidden_layer(z[layer - 1], below, dtype, UNITS[layer - 1], ACTIVATION)
-                at = dweights + weights_start(UNITS, layer)
-                add_matrix_gradient(at, h, dz, UNITS[layer - 1], UNITS[layer], dtype, PRECISION)
-            matrix = weights + weights_start(UNITS, layer)
-            dz = affine_backward(dz, matrix, UNITS[layer - 1], UNITS[layer], dtype, PRECISION)
-    return weight, first
+    for layer in tl.static_range(len(UNITS) - 1, 0, -1):
+        at = vectors_start(UNITS, layer - 1)
+        dz = layer_backward(
+            dz,
+            z[layer - 1],
+            weights + weights_start(UNITS, layer),
+            vectors + at,
+            dweights + weights_start(UNITS, layer),
+            dvectors + at,
+            UNITS[layer - 1],
+            UNITS[layer],
+            ACTIVATION,
+            dtype,
+            PRECISION,
+            UNIT,
+        )
+    return weight, dz

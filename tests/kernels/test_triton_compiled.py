@@ -32,21 +32,13 @@ def table(request):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_the_forward_pass_spills_nothing(table):
-    forward = [row for row in table if row["kernel"] == "forward"]
-    assert len(forward) == 13
-    assert not [row for row in forward if row["stack"] or row["local"]]
+def test_every_kernel_is_there_in_every_kind_of_product(table):
+    kinds = {(row["kernel"], row["products"]) for row in table}
+    assert len(kinds) == 3 * len(PRODUCTS)
 
 
-def test_the_backward_pass_spills_only_with_tf32x3_on_hopper(table):
-    rows = {(row["kernel"], row["products"]): row for row in table if row["kernel"] != "forward"}
-    assert len(rows) == 4
-    bounds = dict.fromkeys(rows, 0)
-    if table[0]["sm"] == 90:  # DESIGN.md has what was tried
-        bounds |= {("unit gradients", "tf32x3"): 88, ("key gradients", "tf32x3"): 40}
-    for case, row in rows.items():
-        assert row["stack"] <= bounds[case], row
-        assert bounds[case] or not row["local"], row
+def test_nothing_spills(table):
+    assert not [row for row in table if row["stack"] or row["local"]]
 
 
 def test_tensor_cores_take_the_declared_dtype(table):
@@ -56,4 +48,5 @@ def test_tensor_cores_take_the_declared_dtype(table):
 
 
 def test_shared_memory_leaves_room_for_two_programs(table):
-    assert all(row["shared"] <= 82 * 1024 for row in table)  # of 164 KiB a multiprocessor on sm_80, 228 KiB on sm_90
+    # of 164 KiB a multiprocessor on sm_80 and 228 KiB on sm_90; sm_86, sm_89 and sm_120 let a program have 99 KiB
+    assert all(row["shared"] <= 82 * 1024 for row in table)

@@ -97,10 +97,12 @@ def test_gradients_in_half_precision(random_params, case):
     check(random_params(np.random.default_rng(1), *case), torch.float16, 5e-2)
 
 
-def test_gradients_of_keys_in_the_tiles_of_hopper(random_params, monkeypatch):
-    config = triton_config.key_gradients_config(2, "tf32x3", 90)
-    assert config != triton_config.key_gradients_config(2, "tf32x3", 80)
-    monkeypatch.setattr(triton_op, "key_gradients_config", lambda *_: config)
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_gradients_in_the_tiles_of_hopper(random_params, monkeypatch, itemsize):
+    unit = triton_config.unit_gradients_config(itemsize, 90)
+    key = triton_config.key_gradients_config(itemsize, "tf32x3", 90)
+    monkeypatch.setattr(triton_op, "unit_gradients_config", lambda *_: unit)
+    monkeypatch.setattr(triton_op, "key_gradients_config", lambda *_: key)
     check(random_params(np.random.default_rng(1), *CASES[1]), torch.float32, 1e-4)
 
 

@@ -183,3 +183,15 @@ def test_every_configuration_computes_the_same(random_params, monkeypatch):
         monkeypatch.setattr(triton_op, "forward_config", lambda *_, config=config: config)
         out = activation_unit(keys, [0, 100], queries, [0, 1], params, backend="triton")
         assert worst_error(out, keys, queries, params) <= 1, config
+
+
+@pytest.mark.parametrize(("found", "expected"), [((8, 0), 80), ((8, 9), 89), ((9, 0), 90), ((12, 0), 120)])
+def test_compute_capability(monkeypatch, found, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: found)
+    assert triton_op.capability(torch.device("cuda", 0)) == expected
+
+
+def test_a_device_that_is_too_old_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(InputError, match=r"cuda:0: expected compute capability 8\.0 or above, got 7\.5"):
+        triton_op.capability(torch.device("cuda", 0))
