@@ -35,7 +35,8 @@ from din_infer.training.predict import predict_requests
 from din_infer.training.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "helpers")]
+from gpu_report import as_text  # noqa: E402
 from moved_columns import moved_columns  # noqa: E402
 from unit_accuracy import worst_error  # noqa: E402
 
@@ -382,24 +383,6 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
         yield Competitor(
             "ONNX Runtime", lambda: np.concatenate([session.run(None, i)[0].ravel() for i in inputs]), ours
         )
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    lines = [f"# {report['device']}, {report['backend']}", "", "| accuracy | error | bound | |", "|---|---|---|---|"]
-    for row in report["accuracy"]:
-        verdict = "within" if row["error"] <= row["bound"] else "FAILED" if row["promised"] else "above, not promised"
-        lines.append(f"| {row['case']} | {row['error']:.2g} | {row['bound']:g} | {verdict} |")
-    lines += ["", "| kernel | | median, us | 10% to 90% | roofline |", "|---|---|---|---|---|"]
-    for row in report.get("kernel", ()):
-        share = "" if row["roofline_percent"] is None else f"{row['roofline_percent']:.1f}%"
-        spread = f"{row['p10_us']:.1f} to {row['p90_us']:.1f}"
-        lines.append(f"| {row['case']} | {row['name']} | {row['median_us']:.1f} | {spread} | {share} |")
-    lines += ["", "| requests | | median, ms a request | 10% to 90% |", "|---|---|---|---|"]
-    for row in report.get("requests", ()):
-        median, low, high = (1e3 * row[key] / row["requests"] for key in ("median_s", "p10_s", "p90_s"))
-        lines.append(f"| {row['case']} | {row['name']} | {median:.3f} | {low:.3f} to {high:.3f} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
