@@ -67,7 +67,7 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     hopper = capability >= 90
     if itemsize == 4 and precision == "tf32x3":
         if wide or not hopper:
-            return Config(block=32, warps=4, cap=16 if hopper else 32, reload=True, stream=True, key_cap=16)
+            return Config(block=32, warps=4, cap=16 if wide else 32, reload=True, stream=True, key_cap=16)
         return Config(block=64, warps=8, cap=16, reload=True)
     if hopper:
         return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)
