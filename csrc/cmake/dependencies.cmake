@@ -4,14 +4,6 @@ set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)  # what is set here decides the options of
 
 find_package(Threads REQUIRED)
 
-find_package(TBB 2021 CONFIG QUIET)
-if(NOT TBB_FOUND)
-  set(TBB_TEST OFF)
-  set(TBB_STRICT OFF)
-  FetchContent_Declare(tbb URL https://github.com/uxlfoundation/oneTBB/archive/refs/tags/v2022.1.0.tar.gz)
-  FetchContent_MakeAvailable(tbb)
-endif()
-
 find_package(nlohmann_json 3.11 CONFIG QUIET)
 if(NOT nlohmann_json_FOUND)  # header-only; its CMake files are older than what CMake 4 reads
   FetchContent_Declare(json URL https://github.com/nlohmann/json/archive/refs/tags/v3.11.3.tar.gz SOURCE_SUBDIR none)

@@ -7,10 +7,10 @@ add_library(din_infer::din_infer ALIAS din_infer)
 target_include_directories(din_infer PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
 target_compile_features(din_infer INTERFACE cxx_std_17)
 if(BUILD_SHARED_LIBS)  # as files: of targets CMake would have those that find_package finds, and fetched ones it refuses
-  target_link_libraries(din_infer PRIVATE $<TARGET_LINKER_FILE:hwy::hwy> $<TARGET_LINKER_FILE:TBB::tbb> Threads::Threads)
-  add_dependencies(din_infer hwy::hwy TBB::tbb)
+  target_link_libraries(din_infer PRIVATE $<TARGET_LINKER_FILE:hwy::hwy> Threads::Threads)
+  add_dependencies(din_infer hwy::hwy)
 else()
-  target_link_libraries(din_infer PRIVATE hwy::hwy TBB::tbb Threads::Threads)
+  target_link_libraries(din_infer PRIVATE hwy::hwy Threads::Threads)
 endif()
 target_link_options(din_infer PRIVATE $<TARGET_PROPERTY:din_infer_core,INTERFACE_LINK_OPTIONS>)
 set_target_properties(din_infer PROPERTIES LINKER_LANGUAGE CXX)
@@ -33,11 +33,10 @@ else()
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 endif()
 
-# Another project finds hwy and TBB with find_package, so a static library that links fetched ones cannot be installed.
+# Another project finds hwy with find_package, so a static library that links a fetched one cannot be installed.
 get_target_property(hwy_imported hwy::hwy IMPORTED)
-get_target_property(tbb_imported TBB::tbb IMPORTED)
-if(NOT BUILD_SHARED_LIBS AND NOT (hwy_imported AND tbb_imported))
-  message(STATUS "din_infer: no rules to install the static library, as Highway or TBB are not installed")
+if(NOT BUILD_SHARED_LIBS AND NOT hwy_imported)
+  message(STATUS "din_infer: no rules to install the static library, as Highway is not installed")
   return()
 endif()
 

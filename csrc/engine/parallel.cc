@@ -7,18 +7,7 @@
 #include <string>
 
 #include "base/errors.hpp"
-#include "engine/arena.hpp"
-
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-// TBB clears memory of its own that other threads had before, ordered by means that the sanitizer does not see.
-extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "called_from_lib:libtbb.so\n";
-}
-#else  // only ThreadSanitizer needs to be told what TBB orders
-#define __tsan_acquire(address)
-#define __tsan_release(address)
-#endif
+#include "engine/pool.hpp"
 
 namespace din_infer {
 namespace {
@@ -35,12 +24,6 @@ struct Parallel::Job {
 
   void Work(int slot) {
     for (int64_t item = next++; item < items; item = next++) body(item, slot);
-  }
-
-  static void RunInArena(void* context, int slot) {
-    __tsan_acquire(context);
-    static_cast<Job*>(context)->Work(slot);
-    __tsan_release(context);
   }
 };
 
@@ -79,6 +62,7 @@ struct Parallel::Tasks {
 };
 
 Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_(threads), executor_(executor) {
+  if (executor_.parallel_for == nullptr) executor_.parallel_for = &RunOnPool;
   if (threads < 1 || threads > kMostThreads) {
     throw InputError("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   }
@@ -89,23 +73,13 @@ Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_
 
 Parallel::Parallel(const Parallel& outer, int slot) : threads_(1), timers_(outer.timers_), slot_(outer.slot_ + slot) {}
 
-Parallel::~Parallel() = default;
-
 void Parallel::Run(int64_t items, const Function& body) {
   if (threads_ == 1 || items < 2) {
     for (int64_t item = 0; item < items; ++item) body(item, 0);
     return;
   }
   Job job{{0}, items, body};
-  if (executor_.parallel_for != nullptr) return RunOnExecutor(job);
-  if (arena_ == nullptr) arena_ = std::make_unique<Arena>(threads_);
-  __tsan_release(&job);
-  arena_->Run(&Job::RunInArena, &job);
-  __tsan_acquire(&job);
-}
-
-void Parallel::RunOnExecutor(Job& job) const {
-  Tasks tasks{job, std::min<int64_t>(threads_, job.items)};
+  Tasks tasks{job, std::min<int64_t>(threads_, items)};
   executor_.parallel_for(executor_.state, tasks.count, &Tasks::Run, &tasks);
   if (tasks.error != nullptr) std::rethrow_exception(tasks.error);
   if (tasks.done != tasks.count) {

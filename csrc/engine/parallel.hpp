@@ -10,8 +10,6 @@
 
 namespace din_infer {
 
-class Arena;
-
 // Runs items on up to `threads` threads, the library's with the calling one among them, or the caller's. With one
 // thread, and for one item, that is the calling one.
 class Parallel {
@@ -20,7 +18,6 @@ class Parallel {
   explicit Parallel(int threads, const Executor& executor = {}, bool timed = false);
   // The thread in one slot of another one's.
   Parallel(const Parallel& outer, int slot);
-  ~Parallel();
 
   int threads() const { return threads_; }
 
@@ -41,14 +38,12 @@ class Parallel {
   struct Job;
   struct Tasks;
   void Run(int64_t items, const Function& body);
-  void RunOnExecutor(Job& job) const;
 
   int threads_;
   Executor executor_;
   std::unique_ptr<Timers> own_timers_;
   Timers* timers_ = nullptr;
   int slot_ = 0;
-  std::unique_ptr<Arena> arena_;  // made when there is first something to share
 };
 
 }  // namespace din_infer
