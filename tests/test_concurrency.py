@@ -51,7 +51,6 @@ def test_more_threads_than_cores(model_path, columns, expected, threads):
 
 
 def test_more_threads_than_cores_say_nothing(model_path, capfd):
-    """TBB warns once in a process, so this is one of its own."""
     code = (
         "import sys, din_infer; m = din_infer.load(sys.argv[1], threads=64);"
         "many = {'item_id': list(range(300)), 'genre': [[]] * 300};"
@@ -59,6 +58,37 @@ def test_more_threads_than_cores_say_nothing(model_path, capfd):
     )
     subprocess.run([sys.executable, "-P", "-c", code, str(model_path)], check=True)
     assert capfd.readouterr() == ("300\n", "")
+
+
+THREADS_OF_A_CALL = """
+import os, sys, din_infer
+before = len(os.listdir("/proc/self/task"))
+model = din_infer.load(sys.argv[1], threads=int(sys.argv[2]))
+many = {"item_id": list(range(300)), "genre": [[]] * 300}
+model.score_one(user={"country": "x", "age": 0}, context={"hour": 0}, history=many, candidates=many)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.parametrize(("threads", "started"), [(1, 0), (2, 1), (64, 63)])
+def test_threads_that_a_call_starts(model_path, threads, started):
+    command = [sys.executable, "-P", "-c", THREADS_OF_A_CALL, str(model_path), str(threads)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(printed) == min(started, len(os.sched_getaffinity(0)) - 1)
+
+
+def test_a_process_ends_while_its_threads_score(model_path):
+    code = (
+        "import sys, threading, time, din_infer; m = din_infer.load(sys.argv[1], threads=2)\n"
+        "many = {'item_id': list(range(300)), 'genre': [[]] * 300}\n"
+        "def score():\n"
+        "    while True: m.score_one(user={'country': 'x', 'age': 0}, context={'hour': 0}, history=many, candidates=many)\n"
+        "for _ in range(4): threading.Thread(target=score, daemon=True).start()\n"
+        "time.sleep(0.1)"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-P", "-c", code, str(model_path)], check=True, timeout=SECONDS)
 
 
 def test_models_with_different_numbers_of_threads_at_once(model_path, columns, expected):

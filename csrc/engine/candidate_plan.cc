@@ -13,7 +13,7 @@ using kernels::Kernels;
 // Memory that the weights of a chunk of candidates may take.
 constexpr int64_t kWeightBytes = int64_t{32} << 20;
 
-// And the features of distinct candidates.
+// And the features of distinct candidates, in each thread's set of them.
 constexpr int64_t kCandidateBytes = int64_t{64} << 20;
 
 constexpr int64_t kCacheLine = 64 / sizeof(float);

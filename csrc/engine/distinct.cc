@@ -61,7 +61,7 @@ bool Distinct::Find(const std::vector<int64_t>& offsets, const RowOf& row, int64
   for (const RowSet& set : sets_) {
     if (set.size() > limit) return false;
   }
-  Merge(offsets);
+  if (!Merge(offsets, limit)) return false;
   Number();
   return true;
 }
@@ -76,13 +76,14 @@ void Distinct::Repeat(int64_t requests) {
   for (int64_t& count : occurrences_) count *= requests;
 }
 
-// Places in each thread's set become places in the first.
-void Distinct::Merge(const std::vector<int64_t>& offsets) {
+// Places in each thread's set become places in the first. False as in Find.
+bool Distinct::Merge(const std::vector<int64_t>& offsets, int64_t limit) {
   moved_.resize(sets_.size());
   for (size_t s = 1; s < sets_.size(); ++s) {
     moved_[s].clear();
     for (int64_t place = 0; place < sets_[s].size(); ++place) {
       moved_[s].push_back(sets_[0].Insert(sets_[s].Row(place)));
+      if (sets_[0].size() > limit) return false;
     }
   }
   for (size_t r = 0; r < slots_.size(); ++r) {
@@ -93,6 +94,7 @@ void Distinct::Merge(const std::vector<int64_t>& offsets) {
       place = moved_[slot][static_cast<size_t>(place)];
     }
   }
+  return true;
 }
 
 // Equally frequent rows are numbered as they first occur, so the numbers do not depend on the threads that found them.

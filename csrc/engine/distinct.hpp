@@ -37,7 +37,8 @@ class Distinct {
   Distinct(int64_t dim, int threads);
 
   // Item i of request r is offsets[r] + i; row(request, item, slot, out) writes its row [dim]. False, and nothing
-  // known, where more than `limit` are distinct.
+  // known, where more than `limit` are distinct, whatever the threads. Each thread keeps at most `limit` rows and those
+  // of one request.
   // A std::function of a std::cref allocates nothing.
   using RowOf = std::function<void(int64_t request, int64_t item, int slot, float* out)>;
   bool Find(const std::vector<int64_t>& offsets, const RowOf& row, int64_t limit, Parallel& parallel);
@@ -55,7 +56,7 @@ class Distinct {
   }
 
  private:
-  void Merge(const std::vector<int64_t>& offsets);
+  bool Merge(const std::vector<int64_t>& offsets, int64_t limit);
   void Number();
 
   std::vector<RowSet> sets_;              // one per thread, merged into the first

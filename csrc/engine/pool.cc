@@ -17,10 +17,10 @@ namespace {
 
 constexpr int kSpins = 1000;  // 20 us on a Zen 4, half of what it takes to wake a thread
 
-// What a calling thread may run on. Workers get that too, but while they wake they may run anywhere but on its own
-// processor: there they would wait behind the call that they are to help, until it ends or the scheduler moves them
-// milliseconds later, and sleep again. Linux wakes them there in virtual machines, where processors that have been idle
-// for a while pass for busy.
+// What a calling thread may run on. Workers may too, but while they are woken anywhere but on the caller's own
+// processor. In virtual machines Linux wakes them there, as processors that have been idle for a while pass for busy:
+// they would wait behind the call that they are to help until it ends, or until the scheduler moves them milliseconds
+// later. DESIGN.md has the figures.
 #if defined(__linux__)
 class Processors {
  public:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "din_infer/din_infer.h"
 #include "din_infer/din_infer.hpp"
@@ -24,6 +25,34 @@ inline din_infer_scorer_options Options(int threads, unsigned flags = 0) {
   options.size = sizeof(options), options.threads = threads, options.flags = flags;
   return options;
 }
+
+// What the C ABI has to give.
+inline std::vector<float> ScoresInCpp(const Model& model, const Batch& batch) {
+  Scorer scorer(model);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(batch)));
+  scorer.score(batch, scores.data());
+  return scores;
+}
+
+// A model, a scorer of it, and an empty batch.
+struct Handles {
+  explicit Handles(const std::string& path, const din_infer_scorer_options* options = nullptr) {
+    EXPECT_EQ(din_infer_model_load(path.c_str(), &model), DIN_INFER_OK) << din_infer_last_error();
+    EXPECT_EQ(din_infer_scorer_create(model, options, &scorer), DIN_INFER_OK) << din_infer_last_error();
+    EXPECT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK) << din_infer_last_error();
+  }
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  ~Handles() {
+    din_infer_batch_free(batch);
+    din_infer_scorer_free(scorer);
+    din_infer_model_free(model);
+  }
+
+  din_infer_model* model = nullptr;
+  din_infer_scorer* scorer = nullptr;
+  din_infer_batch* batch = nullptr;
+};
 
 // The columns of a C++ batch in a C one.
 inline void Fill(const Batch& from, din_infer_batch* to) {

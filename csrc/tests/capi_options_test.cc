@@ -22,8 +22,7 @@ class CApiOptions : public ::testing::Test {
     ASSERT_EQ(din_infer_model_load(GoldenPath(kModel, ".onnx").c_str(), &c_model_), DIN_INFER_OK);
     ASSERT_EQ(din_infer_batch_create(&batch_), DIN_INFER_OK);
     testing::Fill(requests_.batch, batch_);
-    expected_.resize(static_cast<size_t>(Scorer(model_).candidates(requests_.batch)));
-    Scorer(model_).score(requests_.batch, expected_.data());
+    expected_ = testing::ScoresInCpp(model_, requests_.batch);
   }
   void TearDown() override {
     din_infer_model_free(c_model_);

@@ -28,8 +28,7 @@ class CApi : public ::testing::TestWithParam<std::string> {
     const din_infer_scorer_options options = Options(2);
     ASSERT_EQ(din_infer_scorer_create(c_model_, &options, &scorer_), DIN_INFER_OK);
     Fill(requests_.batch, batch_);
-    expected_.resize(static_cast<size_t>(Scorer(model_).candidates(requests_.batch)));
-    Scorer(model_).score(requests_.batch, expected_.data());
+    expected_ = testing::ScoresInCpp(model_, requests_.batch);
   }
   void TearDown() override {
     din_infer_model_free(c_model_);
@@ -90,8 +89,7 @@ TEST_P(CApi, ScoresACatalogueUnderBothPlans) {
   Batch batch = once.batch;
   batch.requests = written_out.batch.requests;
   batch.shared_candidates = true;
-  expected_.resize(static_cast<size_t>(Scorer(model_).candidates(written_out.batch)));
-  Scorer(model_).score(written_out.batch, expected_.data());
+  expected_ = testing::ScoresInCpp(model_, written_out.batch);
   Fill(batch, batch_);
   for (const unsigned flags : {0u, unsigned{DIN_INFER_AUTO_PLAN}}) {
     din_infer_scorer_free(std::exchange(scorer_, nullptr));

@@ -214,26 +214,19 @@ TEST_P(Embeddings, KeepNumbersThatAreNotFiniteInTheirRow) {
 
 TEST_P(Embeddings, AreTakenInC) {
   const std::vector<float> expected = ByRequest(requests_.batch);
-  din_infer_model* model = nullptr;
-  din_infer_scorer* scorer = nullptr;
-  din_infer_batch* batch = nullptr;
-  ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
   const din_infer_scorer_options options = testing::Options(1, DIN_INFER_AUTO_PLAN);
-  ASSERT_EQ(din_infer_scorer_create(model, &options, &scorer), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
-  testing::Fill(embedded_.batch, batch);
+  const testing::Handles c(GoldenPath(GetParam(), ".onnx"), &options);
+  testing::Fill(embedded_.batch, c.batch);
   std::vector<float> scores(expected.size());
   const auto size = static_cast<int64_t>(scores.size());
-  EXPECT_EQ(din_infer_scorer_score(scorer, batch, scores.data(), size), DIN_INFER_OK) << din_infer_last_error();
+  EXPECT_EQ(din_infer_scorer_score(c.scorer, c.batch, scores.data(), size), DIN_INFER_OK) << din_infer_last_error();
   EXPECT_TRUE(SameBits(scores, expected));
   const auto& [name, column] = *std::find_if(embedded_.batch.columns.begin(), embedded_.batch.columns.end(),
                                              [](const auto& c) { return c.second.embedding_values != nullptr; });
-  din_infer_batch_set_embeddings(batch, name.c_str(), column.embedding_values, column.size, column.embedding_width + 1);
-  testing::ExpectInputError(din_infer_scorer_score(scorer, batch, scores.data(), size),
+  din_infer_batch_set_embeddings(c.batch, name.c_str(), column.embedding_values, column.size,
+                                 column.embedding_width + 1);
+  testing::ExpectInputError(din_infer_scorer_score(c.scorer, c.batch, scores.data(), size),
                             name + ": expected embeddings of the table's width");
-  din_infer_batch_free(batch);
-  din_infer_scorer_free(scorer);
-  din_infer_model_free(model);
 }
 
 TEST_P(Embeddings, AreLookedUpOncePerColumn) {
@@ -312,38 +305,30 @@ TEST_P(Embeddings, AreNaNWhereNothingIsWrittenAndStayOutWhereAnExceptionIsThrown
 
 TEST_P(Embeddings, AreLookedUpInC) {
   const std::vector<float> expected = ByRequest(requests_.batch);
-  din_infer_model* model = nullptr;
-  din_infer_scorer* scorer = nullptr;
-  din_infer_batch* batch = nullptr;
-  ASSERT_EQ(din_infer_model_load(GoldenPath(GetParam(), ".onnx").c_str(), &model), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_scorer_create(model, nullptr, &scorer), DIN_INFER_OK);
-  ASSERT_EQ(din_infer_batch_create(&batch), DIN_INFER_OK);
+  const testing::Handles c(GoldenPath(GetParam(), ".onnx"));
   Service service(model_.parts());
   std::string last;
-  testing::Fill(requests_.batch, batch);
+  testing::Fill(requests_.batch, c.batch);
   for (const auto& [name, column] : service.Asked(requests_.batch).columns) {
     if (!column.row_lookup) continue;
-    ASSERT_EQ(din_infer_batch_set_row_lookup(batch, name.c_str(), Service::WriteInC, &service), DIN_INFER_OK);
+    ASSERT_EQ(din_infer_batch_set_row_lookup(c.batch, name.c_str(), Service::WriteInC, &service), DIN_INFER_OK);
     last = name;
   }
   std::vector<float> scores = Unset(static_cast<int64_t>(expected.size()));
   const auto score = [&] {
-    return din_infer_scorer_score(scorer, batch, scores.data(), static_cast<int64_t>(scores.size()));
+    return din_infer_scorer_score(c.scorer, c.batch, scores.data(), static_cast<int64_t>(scores.size()));
   };
   EXPECT_EQ(score(), DIN_INFER_OK) << din_infer_last_error();
   EXPECT_TRUE(SameBits(scores, expected));
   EXPECT_EQ(service.calls, service.columns);
   const auto fail = [](void*, const din_infer_row_request*) { return 3; };
-  ASSERT_EQ(din_infer_batch_set_row_lookup(batch, last.c_str(), fail, nullptr), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_batch_set_row_lookup(c.batch, last.c_str(), fail, nullptr), DIN_INFER_OK);
   testing::ExpectRefused(score(), DIN_INFER_LOOKUP_ERROR, ": expected the row look-up to return 0, got 3");
-  ASSERT_EQ(din_infer_batch_set_row_lookup(batch, last.c_str(), nullptr, nullptr), DIN_INFER_OK);
+  ASSERT_EQ(din_infer_batch_set_row_lookup(c.batch, last.c_str(), nullptr, nullptr), DIN_INFER_OK);
   EXPECT_EQ(score(), DIN_INFER_OK) << din_infer_last_error();
   EXPECT_TRUE(SameBits(scores, expected));
-  testing::ExpectInputError(din_infer_batch_set_row_lookup(batch, "nothing", fail, nullptr),
+  testing::ExpectInputError(din_infer_batch_set_row_lookup(c.batch, "nothing", fail, nullptr),
                             "nothing: expected a column");
-  din_infer_batch_free(batch);
-  din_infer_scorer_free(scorer);
-  din_infer_model_free(model);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Embeddings, ::testing::ValuesIn(testing::kGoldenModels), testing::GoldenName);
