@@ -78,19 +78,6 @@ def test_threads_that_a_call_starts(model_path, threads, started):
     assert int(printed) == min(started, len(os.sched_getaffinity(0)) - 1)
 
 
-def test_a_process_ends_while_its_threads_score(model_path):
-    code = (
-        "import sys, threading, time, din_infer; m = din_infer.load(sys.argv[1], threads=2)\n"
-        "many = {'item_id': list(range(300)), 'genre': [[]] * 300}\n"
-        "def score():\n"
-        "    while True: m.score_one(user={'country': 'x', 'age': 0}, context={'hour': 0}, history=many, candidates=many)\n"
-        "for _ in range(4): threading.Thread(target=score, daemon=True).start()\n"
-        "time.sleep(0.1)"
-    )
-    for _ in range(3):
-        subprocess.run([sys.executable, "-P", "-c", code, str(model_path)], check=True, timeout=SECONDS)
-
-
 def test_models_with_different_numbers_of_threads_at_once(model_path, columns, expected):
     models = [din_infer.load(model_path, threads=threads) for threads in (1, 2, 3, 5, 8, 16, 2, 1)]
     with ThreadPoolExecutor(16) as pool:
