@@ -9,6 +9,8 @@
  * - A null pointer where one is not allowed is DIN_INFER_INPUT_ERROR. `_free` takes null and does nothing with it.
  * - Strings are UTF-8 and end with a zero byte. What is passed in is not changed, and copied if it is needed after the
  *   call, except where a batch is said to point to it.
+ * - Every call that reads a batch finds out whether its sizes and pointers are right, and returns LOOKUP_ERROR where a
+ *   row look-up of the caller's fails, beside the errors that it lists.
  * - Handles come from functions that write them to their last argument, belong to the caller, and are freed by the
  *   `_free` of their type, in any order: what a handle needs of another one, it keeps alive itself.
  * - Models and registries may be used by any number of threads at once; of all other handles, each by one at a time.
@@ -62,8 +64,9 @@ DIN_INFER_API din_infer_status din_infer_target(const char** target);
 
 /* ---- models ---- */
 
-/* Loads the file at `path`, which is mapped, as is its external data: they may be deleted or replaced by a rename while
- * the model lives, but never written to. MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+/* Loads the file at `path`, which is mapped, as is its external data, which is looked for in the file's folder: they
+ * may be deleted or replaced by a rename while the model lives, but never written to. MODEL_FILE_ERROR, OUT_OF_MEMORY.
+ */
 DIN_INFER_API din_infer_status din_infer_model_load(const char* path, din_infer_model** model);
 
 /* Loads a file's `size` bytes, of which it takes a copy. External data is looked for in `folder`, and nowhere else; a
@@ -118,7 +121,7 @@ DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch
 DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                                           int64_t size);
 /* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries,
- * from 0, never going down. Characters behind the last are not read. ... */
+ * from 0, never going down. Characters behind the last are not read; that there are so many is trusted. ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
                                                            const char* characters, const int64_t* offsets,
                                                            int64_t size);
@@ -141,7 +144,8 @@ typedef struct din_infer_row_request {
 } din_infer_row_request;
 
 /* Returns 0, or anything else for a failure: the call that asked then fails with LOOKUP_ERROR. `context` is what was
- * given with the function. No C++ exception may leave it. */
+ * given with the function. It may call the library, but not with the scorer, runner or user of the call that asked. No
+ * C++ exception may leave it. */
 typedef int (*din_infer_row_lookup)(void* context, const din_infer_row_request* request);
 
 /* Has `lookup` give the rows of column `name`, which has been set to ids, in place of the model's table, until the
@@ -341,7 +345,7 @@ DIN_INFER_API din_infer_status din_infer_model_registry_lease(din_infer_model_re
 /* Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, warms it up, and
  * lets it serve; running calls end on the old version, which is freed after them. Returns at once. A file that is
  * refused changes nothing but what `wait` returns. Of files that are given while one is being loaded, the last one is
- * next. OUT_OF_MEMORY. */
+ * next. The same file again is another version. OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_registry_replace(din_infer_model_registry* registry, const char* path);
 
 /* Waits until nothing is being loaded. MODEL_FILE_ERROR where the last file was refused; the last error says why. */

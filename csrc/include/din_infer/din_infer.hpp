@@ -383,9 +383,9 @@ class DIN_INFER_API ModelRegistry {
   // Loads the first version from the file at `path`, in this thread; checks it as `replace` does. Throws
   // ModelFileError. `options` are those of the scorers of all versions.
   explicit ModelRegistry(const std::string& path, ScorerOptions options = {});
-  ~ModelRegistry();  // waits for what is being loaded; leases may outlive it
+  ~ModelRegistry();  // waits for what is being loaded; no other call may be running, and leases may outlive it
 
-  Lease lease();            // of the version that serves now
+  Lease lease();            // of the version that serves now; allocates where more are out than ever before
   Model model() const;      // that version's
   int64_t version() const;  // 1, and 1 more after each replacement
 
