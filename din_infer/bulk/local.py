@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import groupby
 
 from din_infer.bulk.counts import Counts, Progress
 from din_infer.bulk.lookahead import lookahead
 from din_infer.bulk.parts import Parts
 from din_infer.bulk.scorer import BadRowError, Scored, Scorer
-from din_infer.bulk.sources import Piece, place_of
+from din_infer.bulk.sources import Piece, by_part, place_of
 from din_infer.errors import InputError
 
 
@@ -18,7 +17,7 @@ def score_parts(scorer: Scorer, pieces: Iterator[Piece], parts: Parts, progress:
     """Scores and writes the parts that `pieces` are of, reading one piece ahead; each part's counts by its index."""
     done = {}
     with closing(lookahead(pieces)) as ahead:
-        for part, of_part in groupby(ahead, lambda piece: piece.part):
+        for part, of_part in by_part(ahead):
             done[part.index] = parts.write(part, score_pieces(scorer, of_part, progress))
     return done
 

@@ -10,20 +10,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 
 from din_infer.bulk.digest import Digest
-from din_infer.bulk.sources import Part, Piece, Source, place_of
+from din_infer.bulk.sources import Part, Piece, Source, by_part, place_of
 from din_infer.errors import InputError
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Rows `first` to `first + rows` of a file of `size` bytes, last changed at `mtime_ns`; digests by column."""
+    """Rows `first` to `first + rows` of a file of `size` bytes, last changed at `ctime_ns`; digests by column."""
 
     file: str
     size: int
-    mtime_ns: int
+    ctime_ns: int
     first: int
     rows: int
     columns: Mapping[str, str]
@@ -37,8 +37,8 @@ class Origin:
 
     def is_unchanged(self, part: Part) -> bool:
         """Whether the part's rows need not be read to know that they are these."""
-        before = (self.file, self.size, self.mtime_ns, self.first, self.rows)
-        return self.size > 0 and before == (part.path, part.size, part.mtime_ns, part.first, part.rows)
+        before = (self.file, self.size, self.ctime_ns, self.first, self.rows)
+        return self.size > 0 and before == (part.path, part.size, part.ctime_ns, part.first, part.rows)
 
     def check(self, path: str, now: Origin) -> None:
         """Raises InputError where the rows of `path`, read now, are not these."""
@@ -65,7 +65,7 @@ class Origin:
 
 
 def origin_of(part: Part, digest: Digest) -> Origin:
-    return Origin(part.path, part.size, part.mtime_ns, part.first, digest.rows, digest.columns())
+    return Origin(part.path, part.size, part.ctime_ns, part.first, digest.rows, digest.columns())
 
 
 def whole_files(origins: Iterable[Origin]) -> list[Origin]:
@@ -90,13 +90,13 @@ def check_plan(plan: Sequence[Part], origins: Mapping[int, Origin]) -> list[Part
     return [plan[index] for index, origin in sorted(origins.items()) if not origin.is_unchanged(plan[index])]
 
 
-def unscored(pieces: Iterable[Piece], origins: Mapping[int, Origin]) -> Iterator[Piece]:
+def unscored(pieces: Iterator[Piece], origins: Mapping[int, Origin]) -> Iterator[Piece]:
     """The pieces of parts without an origin; the rows of the others are compared with what they were.
 
     Raises InputError where they differ, or where not all come.
     """
     left = dict(origins)
-    for part, of_part in groupby(pieces, lambda piece: piece.part):
+    for part, of_part in by_part(pieces):
         if origin := left.pop(part.index, None):
             origin.check(part.path, origin_of(part, _digest(of_part)))
         else:
@@ -126,8 +126,8 @@ def check_files(files: Sequence[Origin], source: Source, part_rows: int) -> None
 
 
 def _read(source: Source, parts: Sequence[Part] | None, part_rows: int) -> Origin:
-    by_part = groupby(source.read(parts, part_rows), lambda piece: piece.part)
-    return _joined([origin_of(part, _digest(of_part)) for part, of_part in by_part])
+    pieces = source.read(parts, part_rows)
+    return _joined([origin_of(part, _digest(of_part)) for part, of_part in by_part(pieces)])
 
 
 def _joined(parts: Sequence[Origin]) -> Origin:

@@ -27,7 +27,7 @@ STDIN = "-"
 class Part:
     """Rows `first` to `first + rows` of one file: what is scored, and written, as a whole or not at all.
 
-    `size`: the file's, in bytes; `mtime_ns`: when it was changed; both 0 for a stream.
+    `size`: the file's, in bytes; `ctime_ns`: when it was changed, which no program can set back; both 0 for a stream.
     """
 
     index: int
@@ -35,7 +35,7 @@ class Part:
     first: int
     rows: int
     size: int = 0
-    mtime_ns: int = 0
+    ctime_ns: int = 0
 
 
 class Piece(NamedTuple):
@@ -127,7 +127,7 @@ class ParquetSource:
                     + (", ".join(sorted({field.name for field in different})) or "in another order")
                 )
             self.schema = schema
-            self._files.append(Part(len(self._files), str(path), 0, rows, stat.st_size, stat.st_mtime_ns))
+            self._files.append(Part(len(self._files), str(path), 0, rows, stat.st_size, stat.st_ctime_ns))
         self.rows: int | None = sum(file.rows for file in self._files)
 
     def plan(self, rows: int) -> list[Part]:
@@ -141,6 +141,21 @@ class ParquetSource:
 
     def read(self, parts: Sequence[Part] | None, rows: int) -> Iterator[Piece]:
         return read_parts(self.plan(rows) if parts is None else parts)
+
+
+def by_part(pieces: Iterator[Piece]) -> Iterator[tuple[Part, Iterator[Piece]]]:
+    """Each part with its pieces, all of which have to be taken. A part ends with its last row: that the next one cannot
+    be read is found out when it is asked for."""
+    for piece in pieces:
+        yield piece.part, _of_part(piece, pieces)
+
+
+def _of_part(piece: Piece | None, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    rows = 0
+    while piece is not None:
+        yield piece
+        rows += len(piece.table)
+        piece = next(pieces, None) if rows < piece.part.rows else None
 
 
 def read_parts(parts: Sequence[Part]) -> Iterator[Piece]:
@@ -186,6 +201,8 @@ def _read_run(parts: Sequence[Part]) -> Iterator[Piece]:
     """Parts of one file that follow each other."""
     path = Path(parts[0].path)
     with open_parquet(path) as file:
+        if (size := path.stat().st_size) != parts[0].size:
+            raise DataError(f"{path}: expected {parts[0].size:,} bytes as at the start, got {size:,}: it was replaced")
         sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
         size = _batch_rows(file.metadata.num_rows, sum(sizes))
         end = parts[-1].first + parts[-1].rows

@@ -60,8 +60,8 @@ def score(
     Results are written in parts, and never over earlier ones. A run that was killed or failed goes on with --resume:
     with the same model, catalogue, --top-k and --exclude-seen, and requests of the same values, in files that may have
     been copied or repaired; a stream has to come again from its start. Rejected requests go, with file, row and reason,
-    to NAME.rejects.parquet, or to _rejects/ in a folder. A folder is read in the order of its files' paths; names that
-    begin with a dot or an underscore are left out.
+    to NAME.rejects.parquet, or to _rejects/ in a folder. Of a folder the *.parquet in it and in its folders are read,
+    in the order of their paths; names that begin with a dot or an underscore, and links to folders, are left out.
 
     Examples:
 
@@ -76,25 +76,21 @@ def score(
 
         din-infer score model.onnx days/ --out scores/ --engine ray --workers 8
     """
-    from din_infer.errors import InputError
-    from din_infer.extras import require
+    with _interruptible(out), _by_option(), redirect_stdout(sys.stderr):  # where Ray prints on its own
+        from din_infer.errors import InputError
+        from din_infer.extras import require
 
-    require("pyarrow", "table")
-    from din_infer import bulk
+        require("pyarrow", "table")
+        from din_infer import bulk
 
-    if top_k is not None and catalogue is None:
-        raise InputError("--top-k: expected --catalogue beside it, got none")
-    items = None if catalogue is None else str(catalogue)
-    with (
-        _interruptible(),
-        _by_option(),
-        _progress() as progress,
-        redirect_stdout(sys.stderr),
-    ):  # where Ray prints on its own
-        job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
-        summary = bulk.run(
-            job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
-        )
+        if top_k is not None and catalogue is None:
+            raise InputError("top_k: expected --catalogue beside it, got none")
+        items = None if catalogue is None else str(catalogue)
+        with _progress() as progress:
+            job = bulk.Job(str(model), items, top_k or 10, exclude_seen, on_error)
+            summary = bulk.run(
+                job, requests, out, resume=resume, engine=engine, threads=threads, workers=workers, progress=progress
+            )
     if as_json:
         print(json.dumps({**_facts(summary), "engine": engine}))
     else:
@@ -102,11 +98,13 @@ def score(
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted: the parts that are done are kept, --resume goes on with them", err=True)
+        parts = [*out.glob("part-*"), *out.with_name(f"{out.name}.parts").glob("part-*")]
+        left = "the parts that are done are kept, --resume goes on with them" if parts else "no part was done"
+        typer.echo(f"interrupted: {left}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -154,6 +154,21 @@ def test_other_requests_are_refused_by_what_differs(half_done, model_path):
     assert resume(model_path, half_done).counts.requests == 200
 
 
+def test_a_time_of_change_that_was_set_back_proves_nothing(small_parts, model_path, requests_table, tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(requests_table, path, compression="none", use_dictionary=False)
+    run(Job(str(model_path)), [str(path)], tmp_path / "out")
+    before = path.stat()
+    order = pa.array([1, 0, *range(2, len(requests_table))])
+    ages = requests_table["user.age"].take(order)
+    other = requests_table.set_column(requests_table.column_names.index("user.age"), "user.age", ages)
+    pq.write_table(other, path, compression="none", use_dictionary=False)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(InputError, match=r"in\.parquet: expected the user\.age of rows 0 to 29 of"):
+        resume(model_path, tmp_path, "in.parquet")
+
+
 def test_more_files_may_come(half_done, model_path, requests_table):
     pq.write_table(requests_table.slice(7, 12), half_done / "in/day=1/c.parquet")
     assert resume(model_path, half_done).counts.requests == 212

@@ -130,6 +130,12 @@ def test_killed_at_every_step_of_writing(start, uninterrupted, tmp_path):
     assert_same(out, uninterrupted)
 
 
+def test_an_interrupt_before_the_first_part_promises_nothing(start, tmp_path):
+    interrupted = SLOW.replace("time.sleep(0.02)", "signal.raise_signal(signal.SIGINT)")
+    assert finish(start(tmp_path / "out.parquet", interrupted)) == (130, "", "interrupted: no part was done\n")
+    assert list(tmp_path.glob("out*")) == []
+
+
 def test_an_interrupt_is_one_line_and_goes_on(start, uninterrupted, tmp_path):
     out, parts = tmp_path / "out.parquet", tmp_path / "out.parquet.parts"
     process = start(out, SLOW)

@@ -144,6 +144,16 @@ def test_bad_names_are_refused(tmp_path, folder, model_path):
         open_source([str(folder), str(folder / "_ignored.parquet")])
 
 
+@pytest.mark.parametrize("rows", [1, 300])
+def test_a_file_that_is_replaced_meanwhile_is_an_error(requests_table, tmp_path, rows):
+    path = tmp_path / "in.parquet"
+    pq.write_table(requests_table, path)
+    source = open_source([str(path)])
+    pq.write_table(pa.concat_tables([requests_table] * 2).slice(0, rows), path)
+    with pytest.raises(DataError, match=r"in\.parquet: expected [\d,]+ bytes as at the start, got [\d,]+: it was"):
+        list(source.read(None, 30))
+
+
 def test_ray_reads_no_stream(model_path, tmp_path):
     with pytest.raises(InputError, match="engine: expected files of requests for ray, got standard input"):
         run(Job(str(model_path)), ["-"], tmp_path / "out", engine="ray")
@@ -152,11 +162,12 @@ def test_ray_reads_no_stream(model_path, tmp_path):
 FLIPPED = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
 
 
+@pytest.mark.parametrize("group_rows", [37, 30])  # the fifth begins in the fifth part of 30 rows, or with it
 @pytest.mark.parametrize(("options", "width"), [({"compression": "zstd"}, 100), (FLIPPED, 1)])
 def test_an_unreadable_row_group_is_named_and_costs_nothing_else(
-    small_parts, model_path, requests_path, requests_table, tmp_path, options, width
+    small_parts, model_path, requests_path, requests_table, tmp_path, options, width, group_rows
 ):
-    pq.write_table(requests_table, requests_path, row_group_size=37, **options)
+    pq.write_table(requests_table, requests_path, row_group_size=group_rows, **options)
     column = pq.ParquetFile(requests_path).metadata.row_group(4).column(requests_table.column_names.index("user.age"))
     data = bytearray(requests_path.read_bytes())
     last = column.data_page_offset + column.total_compressed_size - 2
@@ -164,4 +175,4 @@ def test_an_unreadable_row_group_is_named_and_costs_nothing_else(
     requests_path.write_bytes(data)
     with pytest.raises(DataError, match=r"requests.parquet: row group 4: expected rows, got: "):
         run(Job(str(model_path)), [str(requests_path)], tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("part-*"))) == 4  # of 30 rows; the row group begins in the next
+    assert len(list((tmp_path / "out").glob("part-*"))) == 4
