@@ -69,6 +69,11 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   for (Scratch& scratch : scratch_) {
     Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
     Reserve(scratch.unit, unit.scratch());
+    scratch.folds.reserve(kGroup);  // here, as no thread knows which groups it will get
+    if (cache == nullptr) continue;
+    Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
+    scratch.cached.reserve(kGroup);
+    scratch.hashes.reserve(kGroup);
   }
   int64_t candidates = 0, blocks = 0;
   for (const CandidateGroup& request : whole_) {
@@ -139,7 +144,7 @@ void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBa
   scratch.cached.assign(count, nullptr);
   scratch.hashes.resize(count);
   int64_t missing = 0;
-  float* next = Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
+  float* next = scratch.queries.data();
   for (size_t c = 0; c < count; ++c) {
     const float* query = queries + static_cast<int64_t>(c) * batch.query_stride;
     scratch.hashes[c] = HashRow(query, static_cast<size_t>(unit.dim()));
