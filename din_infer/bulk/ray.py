@@ -62,8 +62,8 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """One part, as columns with one row, becomes its counts, or an error by its type and message."""
-        fields: dict[str, Any] = {name: values[0] for name, values in batch.items()}
-        part = Part(int(fields["index"]), str(fields["path"]), int(fields["first"]), int(fields["rows"]))
+        fields: dict[str, Any] = {name: values[0].item() for name, values in batch.items() if name != "path"}
+        part = Part(path=str(batch["path"][0]), **fields)
         error = ""
         try:
             scored = score_pieces(self._scorer, read_parts([part]), lambda more, total: None)
