@@ -188,6 +188,7 @@ void CheckOffsets(const std::string& name, const char* part, const Offsets& offs
 
 int64_t CandidatesIfItFits(const Batch& batch) {
   constexpr std::string_view kGroup = "candidate.";
+  if (batch.requests < 0) return -1;
   const auto found = batch.columns.lower_bound(kGroup);
   if (found == batch.columns.end() || found->first.compare(0, kGroup.size(), kGroup) != 0) return -1;
   const auto& [name, column] = *found;
@@ -195,8 +196,8 @@ int64_t CandidatesIfItFits(const Batch& batch) {
   if (column.lists.empty() || column.lists[0].data == nullptr) return -1;
   if (column.lists[0].size < 1 || column.lists[0].size - 1 != lists) return -1;
   const int64_t candidates = column.lists[0].data[lists];
-  if (candidates != (column.lists.size() == 1 ? column.size : column.lists[1].size - 1)) return -1;
-  if (!batch.shared_candidates || candidates < 1) return candidates;
+  if (candidates < 0 || candidates != (column.lists.size() == 1 ? column.size : column.lists[1].size - 1)) return -1;
+  if (!batch.shared_candidates || candidates == 0) return candidates;
   return batch.requests <= std::numeric_limits<int64_t>::max() / candidates ? batch.requests * candidates : -1;
 }
 
