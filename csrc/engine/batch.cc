@@ -83,6 +83,9 @@ void CheckValues(const std::string& name, const Column& column, const Schema& sc
   }
 }
 
+// Of a caller's offsets, whose size may be any number.
+int64_t NumberOfLists(const Offsets& offsets) { return std::max<int64_t>(offsets.size, 1) - 1; }
+
 void CheckLists(const std::string& name, const Column& column, size_t levels, int64_t requests) {
   if (column.lists.size() != levels) {
     throw InputError(name + ": expected " + std::to_string(levels) + " levels of lists, got " +
@@ -92,7 +95,7 @@ void CheckLists(const std::string& name, const Column& column, size_t levels, in
   for (size_t level = 0; level < levels; ++level) {
     const Offsets& offsets = column.lists[level];
     const bool innermost = level + 1 == levels;
-    const int64_t inside = innermost ? column.size : column.lists[level + 1].size - 1;
+    const int64_t inside = innermost ? column.size : NumberOfLists(column.lists[level + 1]);
     CheckOffsets(name, levels == 1 ? "" : innermost ? ": inner lists" : ": outer lists", offsets, lists, inside);
     lists = inside;
   }
@@ -196,7 +199,8 @@ int64_t CandidatesIfItFits(const Batch& batch) {
   if (column.lists.empty() || column.lists[0].data == nullptr) return -1;
   if (column.lists[0].size < 1 || column.lists[0].size - 1 != lists) return -1;
   const int64_t candidates = column.lists[0].data[lists];
-  if (candidates < 0 || candidates != (column.lists.size() == 1 ? column.size : column.lists[1].size - 1)) return -1;
+  const int64_t values = column.lists.size() == 1 ? column.size : NumberOfLists(column.lists[1]);
+  if (candidates < 0 || candidates != values) return -1;
   if (!batch.shared_candidates || candidates == 0) return candidates;
   return batch.requests <= std::numeric_limits<int64_t>::max() / candidates ? batch.requests * candidates : -1;
 }

@@ -99,6 +99,9 @@ TEST_F(BatchTest, RefusesMoreValuesThanThereCanBe) {
   const int64_t ends[] = {0, 3, kMost};
   batch.columns["clicks.item"] = Column::int64s(items_, kMost).list(ends, 3);
   ExpectRefused(batch, "clicks.item: expected at most 549755813888 values, got 9223372036854775807");
+  batch = Make();
+  batch.columns["candidate.genre"].lists[1].size = std::numeric_limits<int64_t>::min();
+  ExpectRefused(batch, "candidate.genre: outer lists: expected offsets that end at the number of values, 0, got 3");
 }
 
 TEST_F(BatchTest, RefusesNullPointers) {
