@@ -33,8 +33,9 @@ class ActivationUnit(nn.Module):
         """What each key is multiplied by for each query: [N, T], zeros where not valid."""
         a, b = self.fold(queries)
         every = torch.bmm(keys, a) + b.unsqueeze(1)  # [N, T, H_1]
-        pairs = every.flatten(0, 1).index_select(0, valid.flatten().nonzero().squeeze(1))  # [P, H_1]
-        weights = keys.new_zeros(valid.shape).masked_scatter(valid, self.layers.after_first(pairs))
+        places = valid.flatten().nonzero().squeeze(1)  # [P]
+        pairs = self.layers.after_first(every.flatten(0, 1).index_select(0, places))
+        weights = keys.new_zeros(valid.numel()).index_copy(0, places, pairs).view_as(valid)
         return normalized(weights * _scale(self.spec), valid, self.spec.normalize)
 
     def fold(self, queries: Tensor) -> tuple[Tensor, Tensor]:

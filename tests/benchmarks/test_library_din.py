@@ -133,6 +133,18 @@ def test_a_library_learns_what_a_history_tells(tmp_path: Path, make: Make, packa
 
 
 @pytest.mark.parametrize(("make", "package"), ADAPTERS)
+def test_l2_means_the_same_in_every_library(tmp_path: Path, make: Make, package: str) -> None:
+    if package not in INSTALLED:
+        pytest.skip(f"{package} is not installed")
+    reader = RowReader(TrainingData.read(write_folder(tmp_path)))
+    network = make(reader, LibraryOptions(l2=0.5)).network
+    loss = network.get_regularization_loss() if make is DeepCTR else network.regularization_loss()
+    (gradient_of,) = (w for w in network.parameters() if tuple(w.shape) == (reader.rows_of("item_id"), 4))
+    (gradient,) = torch.autograd.grad(loss.sum(), gradient_of)
+    torch.testing.assert_close(gradient, 0.5 * gradient_of)
+
+
+@pytest.mark.parametrize(("make", "package"), ADAPTERS)
 def test_a_library_that_is_not_there_is_named(tmp_path: Path, make: Make, package: str) -> None:
     if package in INSTALLED:
         pytest.skip(f"{package} is installed")
@@ -151,7 +163,8 @@ def test_the_comparison_goes_on_where_it_stopped(
     monkeypatch.setitem(sys.modules, "accuracy", accuracy)
     spec.loader.exec_module(accuracy)
     monkeypatch.setattr(accuracy, "LIBRARIES", {"stand-in": Recorded})
-    monkeypatch.setattr(accuracy, "LEARNING_RATES", (0.001,))
+    tried = {"learning_rate": (0.001,), "dropout": (0.3,)}
+    monkeypatch.setattr(accuracy, "TRIED", dict.fromkeys(("din_infer", "stand-in"), tried))
     out = tmp_path / "report"
     monkeypatch.setattr(
         sys, "argv", ["accuracy.py", str(write_folder(tmp_path)), "--out", str(out), "--seeds", "2", "--search"]
@@ -166,9 +179,12 @@ def test_the_comparison_goes_on_where_it_stopped(
     assert theirs["auc"]["mean"] == 1.0
     assert theirs["auc"]["gap"]["mean"] == pytest.approx(1.0 - ours["auc"]["mean"])
     assert theirs["best_epochs"] == [2, 2]
-    assert [options for options, _ in results[3]["tried"]] == [
-        {"learning_rate": 0.001, "dropout": dropout} for dropout in (0.0, 0.3)
-    ]
+    for row in (results[1], results[3]):  # each value from the best so far, which the first of equals is
+        first, lower, dropped = row["tried"]
+        assert first[0] == {}
+        assert lower[0] == {"learning_rate": 0.001}
+        assert dropped[0] == ({"dropout": 0.3} if first[1] >= lower[1] else {"learning_rate": 0.001, "dropout": 0.3})
+        assert row["options"] == max(row["tried"], key=lambda pair: pair[1])[0]
     monkeypatch.setattr(accuracy, "LIBRARIES", {"stand-in": None})  # nothing is trained again
     accuracy.main()
     assert json.loads((out / "results.json").read_text())["results"] == results

@@ -32,8 +32,10 @@ class DeepCTR:
             for f in shared
         ]
         columns += [inputs.DenseFeat(f, 1) for f in reader.dense_features]
-        dropout = {} if options.dropout is None else {"dnn_dropout": options.dropout}
-        self.network: Any = module.DIN(columns, shared, seed=options.seed, **dropout)
+        given = {} if options.dropout is None else {"dnn_dropout": options.dropout}
+        if options.l2 is not None:
+            given["l2_reg_embedding"] = options.l2 / 2  # it adds l2_reg_embedding ||w||^2 to the loss
+        self.network: Any = module.DIN(columns, shared, seed=options.seed, **given)
         for feature, shares in reader.shares.items():
             self.network.embedding_dict[feature] = ListEmbedding(self.network.embedding_dict[feature], shares)
         adam: Any = "adam"

@@ -26,7 +26,11 @@ class FuxiCTR:
     def __init__(self, reader: RowReader, options: LibraryOptions) -> None:
         module = require("model_zoo.LongCTR.DIN.DIN", extra="peers")
         self.shared, self.batch_size = list(reader.history.features), options.batch_size
-        given = {"learning_rate": options.learning_rate, "net_dropout": options.dropout}
+        given = {
+            "learning_rate": options.learning_rate,
+            "net_dropout": options.dropout,
+            "embedding_regularizer": options.l2,
+        }
         torch.manual_seed(options.seed)
         self.network: Any = module.DIN(
             self._features(reader),

@@ -19,10 +19,11 @@ CANDIDATES_PER_CHUNK = 1 << 15
 
 @dataclass(frozen=True)
 class LibraryOptions:
-    """What a search varies; None is the library's own default."""
+    """What a search varies; None is the library's own default. `l2` adds `l2` w to the gradient of embeddings w."""
 
     learning_rate: float | None = None
     dropout: float | None = None
+    l2: float | None = None
     batch_size: int = 512
     seed: int = 0
 
