@@ -25,7 +25,7 @@ class Weigher {
     const GroupColumns& behaviours = batch.histories[history_];
     const Range given = behaviours.Of(request), kept = Kept(*part_.schema, given);
     const Range candidates = batch.candidate.Of(request);
-    if (kept.size() == 0) return;
+    if (kept.size() == 0 || candidates.size() == 0) return;
     if (part_.unit.has_value()) Pack(behaviours, kept);
     weights += kept.begin - given.begin;
     for (int64_t c = candidates.begin; c < candidates.end; ++c, weights += given.size()) {

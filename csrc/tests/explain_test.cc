@@ -48,6 +48,18 @@ TEST_P(Explained, GivesEachPairAWeightAndCountsNoId) {
   for (const auto& [name, count] : model_.unknown_ids()) EXPECT_EQ(count, 0) << name;
 }
 
+TEST_P(Explained, GivesNothingWhereThereAreNoCandidates) {
+  Json columns = Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"];
+  for (auto& [name, rows] : columns.items()) {
+    if (name.rfind("candidate.", 0) != 0) continue;
+    for (Json& row : rows) row = Json::array();
+  }
+  const Requests none(model_.parts().file.schema, columns);
+  for (const HistoryPart& part : model_.parts().histories) {
+    EXPECT_TRUE(explain(model_, none.batch, part.schema->name).empty());
+  }
+}
+
 TEST_P(Explained, RefusesAHistoryThatTheModelLacks) {
   EXPECT_THROW(explain(model_, requests_.batch, "candidate"), InputError);
 }
