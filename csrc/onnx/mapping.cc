@@ -14,6 +14,8 @@
 namespace din_infer::onnx {
 namespace {
 
+size_t PageSize() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
 std::string SystemError() { return std::generic_category().message(errno); }
 
 struct Descriptor {
@@ -37,7 +39,6 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
     throw ModelFileError(where + ": expected at least " + std::to_string(min_size) + " bytes, got " +
                          std::to_string(size_));
   }
-  page_ = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   if (size_ == 0) return;
   void* const data = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (data == MAP_FAILED) throw ModelFileError(where + ": expected a file that can be mapped, got: " + SystemError());
@@ -48,22 +49,23 @@ void Mapping::ReadAtRandom() const {
   if (data_) madvise(const_cast<char*>(data_), size_, MADV_RANDOM);
 }
 
-void Mapping::Forget(std::string_view bytes) const {
-  const auto at = static_cast<size_t>(bytes.data() - data_);
-  const size_t begin = (at + page_ - 1) / page_ * page_, end = (at + bytes.size()) / page_ * page_;
-  if (begin < end) madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);  // all of it, nothing else
-}
-
 void Mapping::Populate([[maybe_unused]] std::string_view bytes) const {
 #ifdef MADV_POPULATE_READ
   const auto at = static_cast<size_t>(bytes.data() - data_);
-  const size_t begin = at / page_ * page_;
+  const size_t begin = at / PageSize() * PageSize();
   madvise(const_cast<char*>(data_) + begin, at + bytes.size() - begin, MADV_POPULATE_READ);
 #endif
 }
 
 Mapping::~Mapping() {
   if (data_) munmap(const_cast<char*>(data_), size_);
+}
+
+void Forget(std::string_view bytes) {
+  const size_t page = PageSize(), at = reinterpret_cast<uintptr_t>(bytes.data());
+  const size_t skip = (page - at % page) % page;  // to the first whole page
+  if (bytes.size() < skip + page) return;
+  madvise(const_cast<char*>(bytes.data()) + skip, (bytes.size() - skip) / page * page, MADV_DONTNEED);
 }
 
 }  // namespace din_infer::onnx

@@ -21,22 +21,16 @@ class Mapping {
   // Rows here and there are read from now on: a page that is not in memory is read without those around it.
   void ReadAtRandom() const;
 
-  // Bytes of the file that are no longer read need not be in this process's memory.
-  void Forget(std::string_view bytes) const;
-
   // Has these bytes in this process's memory, where the system can do that, so that no request waits for one of them.
   void Populate(std::string_view bytes) const;
 
  private:
   const char* data_ = nullptr;
   size_t size_ = 0;
-  size_t page_ = 0;  // bytes of one
 };
 
-// Bytes of `mapping`, or of main memory where that is null.
-struct MappedBytes {
-  const Mapping* mapping;
-  std::string_view bytes;
-};
+// Takes the pages that are all within `bytes` out of this process's memory. Those of a mapping come back from its file
+// when they are read again; of what is in no file, nothing may be read again.
+void Forget(std::string_view bytes);
 
 }  // namespace din_infer::onnx

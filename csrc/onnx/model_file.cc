@@ -100,8 +100,9 @@ void CheckCrc(std::string_view bytes, const Storage& storage, const Metadata& me
   const size_t size = CrcEntry(0).size();
   const std::string_view end = bytes.substr(bytes.size() - std::min(size, bytes.size()));
   uint32_t crc = 0;
-  storage.ReadOnce({storage.file.get(), bytes.substr(0, bytes.size() - end.size())},
-                   [&](std::string_view piece) { crc = Crc32(piece, crc); });
+  const bool of_file = storage.file != nullptr;
+  storage.Read(bytes.substr(0, bytes.size() - end.size()), of_file,
+               [&](std::string_view piece) { crc = Crc32(piece, crc); });
   if (const std::string expected = CrcEntry(crc); end != expected) {
     const auto stored = metadata.find(kCrcKey);
     throw ModelFileError("the file has changed since it was exported: expected it to end with CRC-32 " +

@@ -91,14 +91,14 @@ const void* ParameterReader::Data(Tensor* tensor, DType dtype, uint64_t bytes, c
                          " for shape " + ShapeText(tensor->dims) + ", got " + std::to_string(got));
   }
   if (tensor->is_external) return Aligned(ExternalData(*tensor, bytes, where), ItemBytes(dtype));
-  if (tensor->raw.empty()) return Copy({nullptr, {reinterpret_cast<const char*>(tensor->floats.data()), bytes}});
+  if (tensor->raw.empty()) return Copy({reinterpret_cast<const char*>(tensor->floats.data()), bytes});
   const Mapping* const file = storage_->file.get();
-  const void* const data = Aligned({file, tensor->raw}, ItemBytes(dtype));
+  const void* const data = Aligned(tensor->raw, ItemBytes(dtype));
   if (data == tensor->raw.data() && file != nullptr) file->Populate(tensor->raw);
   return data;
 }
 
-MappedBytes ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
+std::string_view ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where) {
   std::string_view location;
   uint64_t offset = 0, length = bytes;
   for (const auto& [key, value] : tensor.external) {
@@ -126,17 +126,17 @@ MappedBytes ParameterReader::ExternalData(const Tensor& tensor, uint64_t bytes, 
     throw ModelFileError(where + ": expected " + std::to_string(offset + length) + " bytes in " + Quote(location) +
                          ", got " + std::to_string(mapping->bytes().size()));
   }
-  return {mapping.get(), mapping->bytes().substr(offset, bytes)};
+  return mapping->bytes().substr(offset, bytes);
 }
 
-const void* ParameterReader::Aligned(const MappedBytes& data, uint64_t item) {
-  return reinterpret_cast<uintptr_t>(data.bytes.data()) % item == 0 ? data.bytes.data() : Copy(data);
+const void* ParameterReader::Aligned(std::string_view data, uint64_t item) {
+  return reinterpret_cast<uintptr_t>(data.data()) % item == 0 ? data.data() : Copy(data);
 }
 
-const void* ParameterReader::Copy(const MappedBytes& data) {
+const void* ParameterReader::Copy(std::string_view data) {
   auto& copy = storage_->copies.emplace_back();
-  copy.reserve(data.bytes.size());
-  storage_->ReadOnce(data, [&](std::string_view piece) { copy.insert(copy.end(), piece.begin(), piece.end()); });
+  copy.reserve(data.size());
+  storage_->Read(data, true, [&](std::string_view piece) { copy.insert(copy.end(), piece.begin(), piece.end()); });
   return copy.data();
 }
 

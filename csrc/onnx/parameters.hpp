@@ -25,17 +25,17 @@ struct Storage {
   std::deque<std::vector<char, PageAllocator<char>>> copies;  // of data that is not aligned, or not in raw form
   std::function<void()> pause;                                // called now and then by who reads a lot; may be empty
 
-  // use(piece), piece after piece. What has been used need not stay in this process's memory, so the whole is never in
-  // it together with what is made of it.
+  // use(piece), piece after piece. Where `forget`, what has been used does not stay in this process's memory, so the
+  // whole is never in it together with what is made of it.
   template <class Use>
-  void ReadOnce(const MappedBytes& from, const Use& use) const {
+  void Read(std::string_view from, bool forget, const Use& use) const {
     constexpr size_t kPiece = size_t{256} << 10;  // 0.1 ms
-    for (size_t at = 0; at < from.bytes.size(); at += kPiece) {
-      use(from.bytes.substr(at, kPiece));
-      if (from.mapping != nullptr) from.mapping->Forget(from.bytes.substr(at, kPiece));
+    for (size_t at = 0; at < from.size(); at += kPiece) {
+      use(from.substr(at, kPiece));
+      if (forget) Forget(from.substr(at, kPiece));
       if (pause) pause();
     }
-    if (from.mapping != nullptr) from.mapping->Forget(from.bytes);  // pages that two pieces share
+    if (forget) Forget(from);  // pages that two pieces share
   }
 };
 
@@ -50,9 +50,9 @@ class ParameterReader {
 
  private:
   const void* Data(Tensor* tensor, DType dtype, uint64_t bytes, const std::string& where);
-  MappedBytes ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
-  const void* Aligned(const MappedBytes& data, uint64_t item);
-  const void* Copy(const MappedBytes& data);
+  std::string_view ExternalData(const Tensor& tensor, uint64_t bytes, const std::string& where);
+  const void* Aligned(std::string_view data, uint64_t item);
+  const void* Copy(std::string_view data);  // which is not read again
 
   std::map<std::string, const ParameterShape*, std::less<>> expected_;
   std::filesystem::path folder_;
