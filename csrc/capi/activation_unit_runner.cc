@@ -5,6 +5,7 @@
 
 using din_infer::ActivationUnitParams;
 using din_infer::ActivationUnitRunner;
+using din_infer::ActivationUnitRunnerOptions;
 using din_infer::FloatView;
 using din_infer::InputError;
 using din_infer::Rows;
@@ -25,18 +26,16 @@ UnitLayer Layer(const din_infer_unit_layer& layer) {
           View(layer.alpha), View(layer.mean), View(layer.var),     layer.eps};
 }
 
-using RunnerOptions = din_infer_activation_unit_runner_options;
-
 // Throws InputError for other flags than these too.
-RunnerOptions Options(const RunnerOptions* given, unsigned flags) {
-  constexpr size_t kFirstVersion = offsetof(RunnerOptions, executor) + sizeof(din_infer_executor);
-  RunnerOptions options = Known(given, kFirstVersion);
-  if ((options.flags & ~flags) != 0) {
+ActivationUnitRunnerOptions Options(const din_infer_activation_unit_runner_options* given, unsigned flags) {
+  constexpr size_t kFirstVersion =
+      offsetof(din_infer_activation_unit_runner_options, executor) + sizeof(din_infer_executor);
+  const din_infer_activation_unit_runner_options known = Known(given, kFirstVersion);
+  if ((known.flags & ~flags) != 0) {
     throw InputError("flags: expected 0" + std::string(flags == 0 ? "" : " or DIN_INFER_AUTO_FOLD") + ", got " +
-                     std::to_string(options.flags));
+                     std::to_string(known.flags));
   }
-  options.threads = Threads(options.threads);
-  return options;
+  return {Threads(known.threads), known.flags != 0, ExecutorOf(known.executor), known.max_scratch_bytes};
 }
 
 Rows View(const din_infer_rows& rows) { return {rows.values, rows.rows, {rows.offsets, rows.offsets_size}}; }
@@ -56,9 +55,7 @@ din_infer_status din_infer_activation_unit_runner_create(const char* interaction
     params.normalize = Text(normalize, "normalize");
     if (scale != nullptr) params.scale = *scale;
     for (int64_t l = 0; l < layer_count; ++l) params.layers.push_back(Layer((&At(layers, "layers"))[l]));
-    const RunnerOptions known = Options(options, 0);
-    handle =
-        new din_infer_activation_unit_runner{ActivationUnitRunner(params, known.threads, ExecutorOf(known.executor))};
+    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(params, Options(options, 0))};
   });
 }
 
@@ -67,10 +64,8 @@ din_infer_status din_infer_activation_unit_runner_of_model(const din_infer_model
                                                            din_infer_activation_unit_runner** runner) {
   return Guard([&] {
     auto& handle = At(runner, "runner");
-    const RunnerOptions known = Options(options, DIN_INFER_AUTO_FOLD);
-    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(At(model, "model").model,
-                                                                       Text(history, "history"), known.threads,
-                                                                       known.flags != 0, ExecutorOf(known.executor))};
+    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(
+        At(model, "model").model, Text(history, "history"), Options(options, DIN_INFER_AUTO_FOLD))};
   });
 }
 
@@ -79,9 +74,7 @@ din_infer_status din_infer_activation_unit_runner_share(const din_infer_activati
                                                         din_infer_activation_unit_runner** runner) {
   return Guard([&] {
     auto& handle = At(runner, "runner");
-    const RunnerOptions known = Options(options, 0);
-    handle = new din_infer_activation_unit_runner{
-        ActivationUnitRunner(At(other, "other").runner, known.threads, ExecutorOf(known.executor))};
+    handle = new din_infer_activation_unit_runner{ActivationUnitRunner(At(other, "other").runner, Options(options, 0))};
   });
 }
 

@@ -12,10 +12,22 @@ using din_infer::capi::Text;
 
 namespace {
 
-// Sets a column's values in place, so that what is set a second time allocates nothing.
-void Set(din_infer_batch* batch, const char* name, Column&& values) {
+// Here, since a call that scores is far from where the mistake is.
+void CheckView(const char* column, const char* what, const void* begin, int64_t size, int64_t least) {
+  if (size < least) {
+    throw InputError(std::string(column) + ": expected at least " + std::to_string(least) + " " + what + ", got " +
+                     std::to_string(size));
+  }
+  if (size > 0 && begin == nullptr) {
+    throw InputError(std::string(column) + ": expected " + what + ", got a null pointer");
+  }
+}
+
+// Sets a column's values, which begin at `begin`, in place, so that what is set a second time allocates nothing.
+void Set(din_infer_batch* batch, const char* name, const void* begin, Column&& values) {
   auto& columns = At(batch, "batch").batch.columns;
   const std::string_view key = Text(name, "name");
+  CheckView(name, "values", begin, values.size, 0);
   auto found = columns.find(key);
   if (found == columns.end()) found = columns.emplace(std::string(key), Column()).first;
   Column& column = found->second;
@@ -58,7 +70,11 @@ din_infer_status din_infer_batch_create(din_infer_batch** batch) {
 void din_infer_batch_free(din_infer_batch* batch) { delete batch; }
 
 din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests) {
-  return Guard([&] { At(batch, "batch").batch.requests = requests; });
+  return Guard([&] {
+    int64_t& number = At(batch, "batch").batch.requests;
+    if (requests < 0) throw InputError("requests: expected a number of at least 0, got " + std::to_string(requests));
+    number = requests;
+  });
 }
 
 din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared) {
@@ -67,22 +83,25 @@ din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, i
 
 din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name, const int64_t* values,
                                             int64_t size) {
-  return Guard([&] { Set(batch, name, Column::int64s(values, size)); });
+  return Guard([&] { Set(batch, name, values, Column::int64s(values, size)); });
 }
 
 din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                             int64_t size) {
-  return Guard([&] { Set(batch, name, Column::floats(values, size)); });
+  return Guard([&] { Set(batch, name, values, Column::floats(values, size)); });
 }
 
 din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name, const char* characters,
                                              const int64_t* offsets, int64_t size) {
-  return Guard([&] { Set(batch, name, Column::strings(characters, offsets, size)); });
+  return Guard([&] { Set(batch, name, offsets, Column::strings(characters, offsets, size)); });
 }
 
 din_infer_status din_infer_batch_set_embeddings(din_infer_batch* batch, const char* name, const float* rows,
                                                 int64_t size, int64_t width) {
-  return Guard([&] { Set(batch, name, Column::embeddings(rows, size, width)); });
+  return Guard([&] {
+    if (width < 1) throw InputError("width: expected at least 1, got " + std::to_string(width));
+    Set(batch, name, rows, Column::embeddings(rows, size, width));
+  });
 }
 
 din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* batch, const char* name, din_infer_row_lookup lookup,
@@ -99,5 +118,9 @@ din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* batch, const ch
 
 din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name, const int64_t* offsets,
                                            int64_t size) {
-  return Guard([&] { Find(batch, name).lists.push_back({offsets, size}); });
+  return Guard([&] {
+    Column& column = Find(batch, name);
+    CheckView(name, "offsets", offsets, size, 1);
+    column.lists.push_back({offsets, size});
+  });
 }

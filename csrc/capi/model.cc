@@ -33,6 +33,13 @@ din_infer_status din_infer_model_metadata(const din_infer_model* model, const ch
   });
 }
 
+din_infer_status din_infer_model_certificate_error(const din_infer_model* model, double* error) {
+  return Guard([&] {
+    double& out = At(error, "error");
+    out = din_infer::certificate_error(At(model, "model").model);
+  });
+}
+
 din_infer_status din_infer_model_memory_bytes(const din_infer_model* model, size_t* bytes) {
   return Guard([&] { At(bytes, "bytes") = At(model, "model").model.memory_bytes(); });
 }

@@ -14,6 +14,14 @@ using din_infer::capi::Score;
 using din_infer::capi::ScoreUser;
 using din_infer::capi::Text;
 
+namespace {
+
+void ThrowRefusal(const ModelRegistry& registry) {
+  if (const std::string error = registry.error(); !error.empty()) throw ModelFileError(error);
+}
+
+}  // namespace
+
 din_infer_status din_infer_model_registry_create(const char* path, const din_infer_scorer_options* options,
                                                  din_infer_model_registry** registry) {
   return Guard([&] {
@@ -74,6 +82,15 @@ din_infer_status din_infer_model_registry_replace(din_infer_model_registry* regi
 din_infer_status din_infer_model_registry_wait(const din_infer_model_registry* registry) {
   return Guard([&] {
     const ModelRegistry& waited = At(registry, "registry").registry;
-    if (!waited.wait()) throw ModelFileError(waited.error());
+    waited.wait();
+    ThrowRefusal(waited);
   });
+}
+
+din_infer_status din_infer_model_registry_loading(const din_infer_model_registry* registry, int* loading) {
+  return Guard([&] { At(loading, "loading") = At(registry, "registry").registry.loading() ? 1 : 0; });
+}
+
+din_infer_status din_infer_model_registry_error(const din_infer_model_registry* registry) {
+  return Guard([&] { ThrowRefusal(At(registry, "registry").registry); });
 }

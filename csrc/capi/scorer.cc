@@ -80,6 +80,14 @@ din_infer_status din_infer_scorer_candidates(const din_infer_scorer* scorer, con
       [&] { At(candidates, "candidates") = At(scorer, "scorer").scorer.candidates(At(batch, "batch").batch); });
 }
 
+din_infer_status din_infer_scorer_candidates_user(const din_infer_scorer* scorer, const din_infer_user* user,
+                                                  const din_infer_batch* batch, int64_t* candidates) {
+  return Guard([&] {
+    At(candidates, "candidates") =
+        At(scorer, "scorer").scorer.candidates(At(user, "user").user, At(batch, "batch").batch);
+  });
+}
+
 din_infer_status din_infer_scorer_score(din_infer_scorer* scorer, const din_infer_batch* batch, float* scores,
                                         int64_t size) {
   return Guard([&] { Score(At(scorer, "scorer").scorer, At(batch, "batch").batch, scores, size); });

@@ -14,6 +14,13 @@ din_infer_status din_infer_user_create(const din_infer_model* model, const din_i
   });
 }
 
+din_infer_status din_infer_user_copy(const din_infer_user* user, din_infer_user** copy) {
+  return Guard([&] {
+    auto& handle = At(copy, "copy");
+    handle = new din_infer_user{At(user, "user").user};
+  });
+}
+
 void din_infer_user_free(din_infer_user* user) { delete user; }
 
 din_infer_status din_infer_user_append(din_infer_user* user, const din_infer_batch* behaviours) {

@@ -29,6 +29,10 @@ SharedUnit UnitOf(const Model& model, const std::string& history, bool auto_fold
   return {{owner, &*part.unit}, auto_fold ? &*part.key_side : nullptr, part.folds.get()};
 }
 
+void RefuseAutoFold(const ActivationUnitRunnerOptions& options) {
+  if (options.auto_fold) throw InputError("auto_fold: expected it for the unit of a model alone, got it for another");
+}
+
 void CheckRows(const std::string& name, const Rows& rows, int64_t requests, int64_t dim) {
   if (rows.rows < 0) throw InputError(name + ": expected at least 0 rows, got " + std::to_string(rows.rows));
   if (const int64_t most = kMostValues / dim; rows.rows > most) {
@@ -48,8 +52,10 @@ void CheckCounts(const int64_t* counts, int64_t size) {
 }  // namespace
 
 struct ActivationUnitRunner::State {
-  State(SharedUnit shared_unit, int threads, const Executor& executor)
-      : shared(std::move(shared_unit)), parallel(threads, executor) {}
+  State(SharedUnit shared_unit, const ActivationUnitRunnerOptions& options)
+      : shared(std::move(shared_unit)),
+        parallel(options.threads, options.executor),
+        max_scratch_bytes(options.max_scratch_bytes) {}
 
   // Keys of one request that one thread packs at a time, the first of which is key `first` of the request.
   struct Stretch {
@@ -70,11 +76,27 @@ struct ActivationUnitRunner::State {
     std::vector<Stretch> stretches;
   };
 
+  // Frees scratch memory that is more than may stay, whether a call throws or not.
+  class Call {
+   public:
+    explicit Call(State& state) : state_(state) {}
+    ~Call() {
+      const size_t most = state_.max_scratch_bytes;
+      if (most != 0 && state_.scratch.Bytes() > most) state_.scratch = {};
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    State& state_;
+  };
+
   void FindStretches(const Rows& rows, bool counted);  // of what is to be packed, having made room for it
   void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
 
   SharedUnit shared;
   Parallel parallel;
+  const size_t max_scratch_bytes;
   Scratch scratch;
 };
 
@@ -101,19 +123,25 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_coun
             scratch.counts[stretch.request].begin() + stretch.first);
 }
 
-ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params, int threads, Executor executor)
-    : state_(std::make_unique<State>(SharedUnit{std::make_shared<const ActivationUnit>(PackUnit(params))}, threads,
-                                     executor)) {}
+ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params,
+                                           const ActivationUnitRunnerOptions& options)
+    : state_(std::make_unique<State>(SharedUnit{std::make_shared<const ActivationUnit>(PackUnit(params))}, options)) {
+  RefuseAutoFold(options);
+}
 
-ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history, int threads, bool auto_fold,
-                                           Executor executor)
-    : state_(std::make_unique<State>(UnitOf(model, history, auto_fold), threads, executor)) {}
+ActivationUnitRunner::ActivationUnitRunner(const Model& model, const std::string& history,
+                                           const ActivationUnitRunnerOptions& options)
+    : state_(std::make_unique<State>(UnitOf(model, history, options.auto_fold), options)) {}
 
-ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitRunner& other, int threads, Executor executor)
-    : state_(std::make_unique<State>(other.state_->shared, threads, executor)) {}
+ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitRunner& other,
+                                           const ActivationUnitRunnerOptions& options)
+    : state_(std::make_unique<State>(other.state_->shared, options)) {
+  RefuseAutoFold(options);
+}
 
 ActivationUnitRunner::~ActivationUnitRunner() = default;
 ActivationUnitRunner::ActivationUnitRunner(ActivationUnitRunner&&) noexcept = default;
+ActivationUnitRunner& ActivationUnitRunner::operator=(ActivationUnitRunner&&) noexcept = default;
 
 int64_t ActivationUnitRunner::dim() const { return state_->shared.unit->dim(); }
 
@@ -128,6 +156,7 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   if (queries.rows == 0) return;
   if (interests == nullptr) throw InputError("interests: expected memory for the result, got a null pointer");
   State& state = *state_;
+  const State::Call call(state);
   State::Scratch& scratch = state.scratch;
   scratch.keys.resize(static_cast<size_t>(requests));
   if (scratch.counts.size() < scratch.keys.size()) scratch.counts.resize(scratch.keys.size());

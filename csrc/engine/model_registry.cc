@@ -63,9 +63,12 @@ struct ModelRegistry::Version {
         idle.pop_back();
         return scorer;
       }
-      ++scorers;
     }
-    return std::make_unique<Scorer>(model, options);
+    auto scorer = std::make_unique<Scorer>(model, options);
+    const std::lock_guard<std::mutex> lock(mutex);
+    idle.reserve(scorers + 1);  // giving a scorer back, in a destructor, must not need memory
+    ++scorers;
+    return scorer;
   }
 
   void Return(std::unique_ptr<Scorer> scorer) {
@@ -153,7 +156,16 @@ ModelRegistry::ModelRegistry(const std::string& path, ScorerOptions options) : s
   state_->current = state_->Make(Model::load(path), 1);
 }
 
+ModelRegistry::ModelRegistry(ModelRegistry&&) noexcept = default;
+
+ModelRegistry& ModelRegistry::operator=(ModelRegistry&& other) noexcept {
+  ModelRegistry taken(std::move(other));
+  state_.swap(taken.state_);
+  return *this;
+}
+
 ModelRegistry::~ModelRegistry() {
+  if (state_ == nullptr) return;  // moved from
   {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     state_->stopping = true;
@@ -184,6 +196,11 @@ int64_t ModelRegistry::version() const {
   return state_->current->number;
 }
 
+bool ModelRegistry::loading() const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->loading;
+}
+
 std::string ModelRegistry::error() const {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   return state_->error;
@@ -210,6 +227,13 @@ ModelRegistry::Lease::Lease(std::shared_ptr<Version> version, std::unique_ptr<Sc
     : version_(std::move(version)), scorer_(std::move(scorer)) {}
 
 ModelRegistry::Lease::Lease(Lease&&) noexcept = default;
+
+ModelRegistry::Lease& ModelRegistry::Lease::operator=(Lease&& other) noexcept {
+  Lease taken(std::move(other));
+  version_.swap(taken.version_);
+  scorer_.swap(taken.scorer_);
+  return *this;
+}
 
 ModelRegistry::Lease::~Lease() {
   if (scorer_ != nullptr) version_->Return(std::move(scorer_));

@@ -218,6 +218,7 @@ Scorer::Scorer(Model model, ScorerOptions options) : state_(std::make_unique<Sta
 
 Scorer::~Scorer() = default;
 Scorer::Scorer(Scorer&&) noexcept = default;
+Scorer& Scorer::operator=(Scorer&&) noexcept = default;
 
 int64_t Scorer::candidates(const Batch& batch) const {
   return CheckBatch(state_->parts.file.schema, batch).Candidates();

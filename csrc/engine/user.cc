@@ -80,7 +80,13 @@ User::User(Model model, const Batch& batch) : state_(std::make_unique<State>(std
 }
 
 User::~User() = default;
+User::User(const User& other) : state_(std::make_unique<State>(*other.state_)) {}
 User::User(User&&) noexcept = default;
+
+User& User::operator=(User other) noexcept {
+  state_.swap(other.state_);
+  return *this;
+}
 
 void User::append(const Batch& behaviours) {
   CheckOne(behaviours);

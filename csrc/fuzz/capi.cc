@@ -96,7 +96,7 @@ class Session {
   template <class Keep>
   void Fill(din_infer_batch* to, const Keep& keep) {
     const Batch& from = fuzzed_.batch;
-    Require(din_infer_batch_set_requests(to, from.requests) == DIN_INFER_OK);
+    SetRequests(to, from.requests);
     for (const auto& [key, column] : from.columns) {
       if (!keep(key)) continue;
       const char* name = key.c_str();
@@ -115,6 +115,23 @@ class Session {
         Require(din_infer_batch_add_lists(to, name, lists.data, lists.size) == DIN_INFER_OK);
       }
     }
+  }
+
+  static void SetRequests(din_infer_batch* batch, int64_t requests) {
+    Require(din_infer_batch_set_requests(batch, requests) == (requests < 0 ? DIN_INFER_INPUT_ERROR : DIN_INFER_OK));
+  }
+
+  // Views that cannot be, of any size: the column stays as it is.
+  void RefuseViews(din_infer_batch* batch, const char* name) {
+    const int64_t any = input_.Take<int64_t>(), size = any == 0 ? -1 : any;
+    const int64_t value = 0;
+    const float number = 0;
+    Require(din_infer_batch_set_int64s(batch, name, size < 0 ? &value : nullptr, size) == DIN_INFER_INPUT_ERROR);
+    Require(din_infer_batch_set_floats(batch, name, size < 0 ? &number : nullptr, size) == DIN_INFER_INPUT_ERROR);
+    Require(din_infer_batch_set_strings(batch, name, "", size < 0 ? &value : nullptr, size) == DIN_INFER_INPUT_ERROR);
+    Require(din_infer_batch_set_embeddings(batch, name, nullptr, size, 4) == DIN_INFER_INPUT_ERROR);
+    Require(din_infer_batch_set_embeddings(batch, name, &number, 1, size < 0 ? size : -size) == DIN_INFER_INPUT_ERROR);
+    Require(din_infer_batch_add_lists(batch, name, nullptr, any) == DIN_INFER_INPUT_ERROR);
   }
 
   din_infer_batch* AnyBatch() {
@@ -179,16 +196,14 @@ class Session {
     const std::string name = AnyName();
     switch (input_.Below(3)) {
       case 0:
-        Require(din_infer_batch_set_requests(batch, input_.Below(2) == 0 ? 1 : input_.Take<int64_t>()) == DIN_INFER_OK);
-        return;
+        return SetRequests(batch, input_.Below(2) == 0 ? 1 : input_.Take<int64_t>());
       case 1:
         Expect(din_infer_batch_set_row_lookup(batch, name.c_str(), input_.Below(4) == 0 ? nullptr : LookUp,
                                               input_.Below(4) == 0 ? this : nullptr),
                {DIN_INFER_INPUT_ERROR});
         return;
       default:
-        Expect(din_infer_batch_add_lists(batch, name.c_str(), nullptr, input_.Take<int64_t>()),
-               {DIN_INFER_INPUT_ERROR});
+        return RefuseViews(batch, name.c_str());
     }
   }
 
@@ -234,7 +249,7 @@ class Session {
         {DIN_INFER_INPUT_ERROR, DIN_INFER_LOOKUP_ERROR});
   }
 
-  // The number of candidates is tried out: a call that it does not fit says no more than that.
+  // Where the number of candidates is refused, one is tried out: what the candidates' first column has.
   void ScoreUser() {
     const auto& columns = fuzzed_.batch.columns;
     const auto candidate = columns.lower_bound("candidate.");
@@ -243,16 +258,32 @@ class Session {
       size = std::min(std::max<int64_t>(candidate->second.lists[0].data[candidate->second.lists[0].size - 1], 0),
                       kMostScores);
     }
+    int64_t counted = -1;
+    const bool fits = Expect(din_infer_scorer_candidates_user(golden_.scorer, user_, lists_, &counted),
+                             {DIN_INFER_INPUT_ERROR, DIN_INFER_STALE_USER});
+    Require(fits ? counted >= 0 : counted == -1);
+    if (fits) size = counted;
+    if (size > kMostScores) return;
     const auto score = [&](float* scores, int64_t count) {
       return din_infer_scorer_score_user(golden_.scorer, user_, lists_, scores, count);
     };
-    Scores(size, score, {DIN_INFER_INPUT_ERROR, DIN_INFER_LOOKUP_ERROR, DIN_INFER_STALE_USER});
+    const auto scores = Scores(size, score, {DIN_INFER_INPUT_ERROR, DIN_INFER_LOOKUP_ERROR, DIN_INFER_STALE_USER});
+    if (!fits) Require(scores.empty());
+    CUser copy;
+    if (user_ != nullptr) {
+      Require(din_infer_user_copy(user_, copy.Fresh()) == DIN_INFER_OK);
+      const auto of_copy = [&](float* out, int64_t count) {
+        return din_infer_scorer_score_user(golden_.scorer, copy, lists_, out, count);
+      };
+      Require(
+          Same(Scores(size, of_copy, {DIN_INFER_INPUT_ERROR, DIN_INFER_LOOKUP_ERROR, DIN_INFER_STALE_USER}), scores));
+    }
     if (registry_ == nullptr) return;
     const auto lend = [&](float* scores, int64_t count) {
       return din_infer_model_registry_score_user(registry_, user_, lists_, scores, count);
     };
-    std::vector<float> scores(static_cast<size_t>(size));
-    const din_infer_status lent = lend(scores.data(), size);
+    std::vector<float> of_registry(static_cast<size_t>(size));
+    const din_infer_status lent = lend(of_registry.data(), size);
     Expect(lent, {DIN_INFER_INPUT_ERROR, DIN_INFER_LOOKUP_ERROR, DIN_INFER_STALE_USER});
     if (user_ != nullptr && !of_registry_) Require(lent == DIN_INFER_STALE_USER || lent == DIN_INFER_INPUT_ERROR);
   }
@@ -264,7 +295,11 @@ class Session {
     din_infer_model_registry_version(registry_, &before);
     Require(din_infer_model_registry_replace(registry_, good ? golden_.path.c_str() : "/nonexistent.onnx") ==
             DIN_INFER_OK);
-    Require(din_infer_model_registry_wait(registry_) == (good ? DIN_INFER_OK : DIN_INFER_MODEL_FILE_ERROR));
+    const din_infer_status loaded = good ? DIN_INFER_OK : DIN_INFER_MODEL_FILE_ERROR;
+    Require(din_infer_model_registry_wait(registry_) == loaded);
+    int loading = -1;
+    Require(din_infer_model_registry_loading(registry_, &loading) == DIN_INFER_OK && loading == 0);
+    Require(din_infer_model_registry_error(registry_) == loaded);
     din_infer_model_registry_version(registry_, &after);
     Require(after == before + (good ? 1 : 0));
     of_registry_ &= !good;
@@ -276,6 +311,8 @@ class Session {
     const char* text = nullptr;
     Expect(din_infer_model_unknown_ids(golden_.model, AnyName().c_str(), &count), {DIN_INFER_INPUT_ERROR});
     Require(din_infer_model_memory_bytes(golden_.model, &bytes) == DIN_INFER_OK && bytes > 0);
+    double error = 1;
+    Require(din_infer_model_certificate_error(golden_.model, &error) == DIN_INFER_OK && error < 1e-5);
     Require(din_infer_model_metadata(golden_.model, AnyName().c_str(), &text) == DIN_INFER_OK);
     if (user_ != nullptr) Require(din_infer_user_memory_bytes(user_, &bytes) == DIN_INFER_OK && bytes > 0);
     if (registry_ == nullptr) return;

@@ -65,7 +65,8 @@ void SharedUnit::Run(const Floats& keys, const Int64s& key_offsets, const Floats
   const Rows key_rows = View(keys, key_offsets), query_rows = View(queries, query_offsets);
   const int64_t* key_counts = counts.has_value() ? counts->data() : nullptr;
   float* interests = out.mutable_data();
-  const auto runner = runners_.Take(threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, threads); });
+  const auto runner = runners_.Take(
+      threads, [&] { return std::make_unique<ActivationUnitRunner>(unit_, ActivationUnitRunnerOptions{threads}); });
   py::gil_scoped_release release;
   runner->run(key_rows, query_rows, interests, key_counts);
 }
@@ -81,7 +82,9 @@ void RegisterKernels(py::module_& module) {
       .def_static(
           "of_model",
           [](const std::string& path, const std::string& history, bool auto_fold) {
-            return std::make_unique<SharedUnit>(ActivationUnitRunner(Model::load(path), history, 1, auto_fold));
+            ActivationUnitRunnerOptions options;
+            options.auto_fold = auto_fold;
+            return std::make_unique<SharedUnit>(ActivationUnitRunner(Model::load(path), history, options));
           },
           py::arg("path"), py::arg("history"), py::arg("auto_fold"))
       .def("run", &SharedUnit::Run, py::arg("keys"), py::arg("key_offsets"), py::arg("queries"),

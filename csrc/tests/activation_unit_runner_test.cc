@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <type_traits>
 
 #include "engine/model.hpp"
 #include "golden.hpp"
@@ -27,6 +28,12 @@ UnitSemantics Dice() {
   unit.softmax = true;
   unit.scale = 0.5f;
   return unit;
+}
+
+ActivationUnitRunnerOptions AutoFold() {
+  ActivationUnitRunnerOptions options;
+  options.auto_fold = true;
+  return options;
 }
 
 // Three requests: 40, 0 and 3 keys; 2, 1 and 4 queries.
@@ -75,13 +82,13 @@ TEST_F(RunnerTest, AgreesWithTheReference) {
 }
 
 TEST_F(RunnerTest, GivesTheSameBitsAgainOnThreadsAndFromASharedUnit) {
-  ActivationUnitRunner runner(params_), threads(params_, 3), shared(runner, 2);
+  ActivationUnitRunner runner(params_), threads(params_, {3}), shared(runner, {2});
   const std::vector<float> expected = Run(runner);
   for (ActivationUnitRunner* other : {&runner, &threads, &shared}) EXPECT_EQ(Run(*other), expected);
 }
 
 TEST_F(RunnerTest, GivesTheSameBitsAfterItsScratchMemoryIsFreed) {
-  ActivationUnitRunner runner(params_, 2);
+  ActivationUnitRunner runner(params_, {2});
   EXPECT_EQ(runner.scratch_bytes(), 0U);
   const std::vector<float> expected = Run(runner);
   const size_t bytes = runner.scratch_bytes();
@@ -92,10 +99,42 @@ TEST_F(RunnerTest, GivesTheSameBitsAfterItsScratchMemoryIsFreed) {
   EXPECT_EQ(runner.scratch_bytes(), bytes);
 }
 
+TEST_F(RunnerTest, KeepsNoMoreScratchMemoryThanItMay) {
+  ActivationUnitRunner runner(params_);
+  const std::vector<float> expected = Run(runner);
+  for (const size_t least : {size_t{0}, size_t{1}}) {
+    ActivationUnitRunnerOptions options;
+    options.max_scratch_bytes = runner.scratch_bytes() - least;
+    ActivationUnitRunner capped(runner, options);
+    for (int call = 0; call < 2; ++call) {
+      EXPECT_EQ(Run(capped), expected);
+      EXPECT_EQ(capped.scratch_bytes(), least == 0 ? runner.scratch_bytes() : 0);
+    }
+  }
+}
+
+TEST_F(RunnerTest, KeepsNoMoreScratchMemoryThanItMayWhereACallFails) {
+  ActivationUnitRunnerOptions options;
+  options.threads = 2, options.max_scratch_bytes = 1;
+  options.executor.parallel_for = [](void*, int64_t, void (*)(void*, int64_t), void*) {};
+  ActivationUnitRunner runner(params_, options);
+  EXPECT_THROW(Run(runner), InputError);
+  EXPECT_EQ(runner.scratch_bytes(), 0U);
+}
+
+TEST_F(RunnerTest, IsMoved) {
+  static_assert(std::is_nothrow_move_assignable_v<ActivationUnitRunner>);
+  std::vector<ActivationUnitRunner> runners;
+  for (const int threads : {1, 2}) runners.emplace_back(params_, ActivationUnitRunnerOptions{threads});
+  const std::vector<float> expected = Run(runners[1]);
+  runners.erase(runners.begin());
+  EXPECT_EQ(Run(runners[0]), expected);
+}
+
 TEST_F(RunnerTest, TheSharedUnitOutlivesItsFirstRunner) {
   auto first = std::make_unique<ActivationUnitRunner>(params_);
   const std::vector<float> expected = Run(*first);
-  ActivationUnitRunner shared(*first, 1);
+  ActivationUnitRunner shared(*first, {});
   first.reset();
   EXPECT_EQ(Run(shared), expected);
 }
@@ -125,7 +164,7 @@ TEST_F(RunnerTest, RunsTheUnitOfAModelsHistory) {
 TEST_F(RunnerTest, FoldsOnTheSideThatIsFasterWhereAsked) {
   const Model model = Model::load(GoldenPath("v1-outer-dice", ".onnx"));
   const std::string history = model.parts().histories[0].schema->name;
-  ActivationUnitRunner by_query(model, history), faster(model, history, 1, true);
+  ActivationUnitRunner by_query(model, history), faster(model, history, AutoFold());
   const int64_t dim = by_query.dim(), candidates = 300;
   const std::vector<float> keys = random_.Normal(5 * dim, 1), queries = random_.Normal(candidates * dim, 1);
   const int64_t key_offsets[] = {0, 5}, query_offsets[] = {0, candidates};
@@ -137,6 +176,10 @@ TEST_F(RunnerTest, FoldsOnTheSideThatIsFasterWhereAsked) {
   const std::vector<float> expected = run(by_query), interests = run(faster);
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(interests[i], expected[i], 1e-4) << i;
   EXPECT_NE(interests, expected);  // the sums run in another order
+  ActivationUnitRunner shared(faster, {2});
+  EXPECT_EQ(run(shared), interests);
+  EXPECT_THROW(ActivationUnitRunner(params_, AutoFold()), InputError);
+  EXPECT_THROW(ActivationUnitRunner(by_query, AutoFold()), InputError);
 }
 
 TEST_F(RunnerTest, RefusesModelsWithoutThatUnit) {

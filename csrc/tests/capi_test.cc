@@ -125,6 +125,10 @@ TEST_P(CApi, SaysWhatTheModelIs) {
   }
   EXPECT_EQ(din_infer_model_metadata(c_model_, "nothing", &value), DIN_INFER_OK);
   EXPECT_EQ(value, nullptr);
+  double error = 1;
+  EXPECT_EQ(din_infer_model_certificate_error(c_model_, &error), DIN_INFER_OK);
+  EXPECT_EQ(error, certificate_error(model_));
+  ExpectInputError(din_infer_model_certificate_error(c_model_, nullptr), "error: expected a pointer");
   size_t bytes = 0;
   EXPECT_EQ(din_infer_model_memory_bytes(c_model_, &bytes), DIN_INFER_OK);
   EXPECT_EQ(bytes, model_.memory_bytes());
@@ -181,11 +185,24 @@ TEST_P(CApi, ReplacesAModel) {
   };
   EXPECT_EQ(score(), expected_);
   EXPECT_EQ(version(), 1);
+  const auto loading = [&] {
+    int is = -1;
+    EXPECT_EQ(din_infer_model_registry_loading(registry, &is), DIN_INFER_OK);
+    return is;
+  };
+  EXPECT_EQ(din_infer_model_registry_error(registry), DIN_INFER_OK);
+  EXPECT_EQ(loading(), 0);
   EXPECT_EQ(din_infer_model_registry_replace(registry, "/nonexistent/model.onnx"), DIN_INFER_OK);
   ExpectRefused(din_infer_model_registry_wait(registry), DIN_INFER_MODEL_FILE_ERROR, "/nonexistent/model.onnx");
+  EXPECT_EQ(loading(), 0);
+  ExpectInputError(din_infer_model_registry_error(nullptr), "registry: expected a pointer");  // another last error
+  ExpectRefused(din_infer_model_registry_error(registry), DIN_INFER_MODEL_FILE_ERROR, "/nonexistent/model.onnx");
+  ExpectInputError(din_infer_model_registry_loading(registry, nullptr), "loading: expected a pointer");
+  ExpectInputError(din_infer_model_registry_loading(nullptr, nullptr), "registry: expected a pointer");
   EXPECT_EQ(version(), 1);
   EXPECT_EQ(din_infer_model_registry_replace(registry, path.c_str()), DIN_INFER_OK);
   EXPECT_EQ(din_infer_model_registry_wait(registry), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_model_registry_error(registry), DIN_INFER_OK);
   EXPECT_EQ(version(), 2);
   EXPECT_EQ(score(), expected_);
 
@@ -228,8 +245,8 @@ TEST_P(CApi, RefusesABatchThatDoesNotFit) {
     }
   }
   Fill(requests_.batch, batch_);
-  for (const int64_t requests : {int64_t{-1}, int64_t{0}, std::numeric_limits<int64_t>::max()}) {
-    din_infer_batch_set_requests(batch_, requests);
+  for (const int64_t requests : {int64_t{0}, std::numeric_limits<int64_t>::max()}) {
+    EXPECT_EQ(din_infer_batch_set_requests(batch_, requests), DIN_INFER_OK);
     ExpectInputError(score(), "expected");
   }
   Fill(requests_.batch, batch_);
@@ -260,6 +277,36 @@ TEST_P(CApi, RefusesNullPointersAndRoomThatDoesNotFit) {
   ExpectInputError(din_infer_model_memory_bytes(nullptr, nullptr), "model: expected a pointer");
   ExpectInputError(din_infer_batch_set_floats(batch_, nullptr, nullptr, 0), "name: expected a pointer");
   ExpectInputError(din_infer_batch_add_lists(batch_, "x", nullptr, 0), "x: expected a column that has been set");
+  EXPECT_EQ(Score(), expected_);
+}
+
+TEST_P(CApi, RefusesViewsThatCannotBeAndKeepsWhatWasSet) {
+  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
+  for (const auto& [key, column] : requests_.batch.columns) {
+    const char* name = key.c_str();
+    const int64_t value = 0;
+    const float number = 0;
+    for (const int64_t size : {int64_t{-1}, kLeast}) {
+      const std::string refusal = key + ": expected at least 0 values, got " + std::to_string(size);
+      ExpectInputError(din_infer_batch_set_int64s(batch_, name, &value, size), refusal);
+      ExpectInputError(din_infer_batch_set_floats(batch_, name, &number, size), refusal);
+      ExpectInputError(din_infer_batch_set_strings(batch_, name, "", &value, size), refusal);
+      ExpectInputError(din_infer_batch_set_embeddings(batch_, name, &number, size, 1), refusal);
+      ExpectInputError(din_infer_batch_set_embeddings(batch_, name, &number, 1, size),
+                       "width: expected at least 1, got");
+      ExpectInputError(din_infer_batch_add_lists(batch_, name, &value, size), ": expected at least 1 offsets, got");
+      ExpectInputError(din_infer_batch_set_requests(batch_, size), "requests: expected a number of at least 0, got");
+    }
+    ExpectInputError(din_infer_batch_add_lists(batch_, name, &value, 0), key + ": expected at least 1 offsets, got 0");
+    ExpectInputError(din_infer_batch_set_embeddings(batch_, name, &number, 1, 0), "width: expected at least 1, got 0");
+    for (const int64_t size : {int64_t{1}, kMost}) {
+      ExpectInputError(din_infer_batch_set_int64s(batch_, name, nullptr, size), key + ": expected values, got a null");
+      ExpectInputError(din_infer_batch_set_floats(batch_, name, nullptr, size), key + ": expected values, got a null");
+      ExpectInputError(din_infer_batch_set_strings(batch_, name, "", nullptr, size), key + ": expected values, got");
+      ExpectInputError(din_infer_batch_set_embeddings(batch_, name, nullptr, size, kMost), key + ": expected values");
+      ExpectInputError(din_infer_batch_add_lists(batch_, name, nullptr, size), key + ": expected offsets, got a null");
+    }
+  }
   EXPECT_EQ(Score(), expected_);
 }
 

@@ -94,6 +94,15 @@ TEST_F(CApiUnit, GivesTheInterestsOfCpp) {
   EXPECT_EQ(din_infer_activation_unit_runner_shrink(shared), DIN_INFER_OK);
   EXPECT_EQ(din_infer_activation_unit_runner_scratch_bytes(shared, &bytes), DIN_INFER_OK);
   EXPECT_EQ(bytes, 0U);
+  din_infer_activation_unit_runner* capped = nullptr;
+  options.max_scratch_bytes = 1;
+  ASSERT_EQ(din_infer_activation_unit_runner_share(shared, &options, &capped), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_activation_unit_runner_run(capped, &c_keys_, &c_queries_, counts, interests.data(), 12),
+            DIN_INFER_OK);
+  EXPECT_EQ(interests, expected);
+  EXPECT_EQ(din_infer_activation_unit_runner_scratch_bytes(capped, &bytes), DIN_INFER_OK);
+  EXPECT_EQ(bytes, 0U);
+  din_infer_activation_unit_runner_free(capped);
   c_keys_.offsets_size = 2;
   ExpectInputError(din_infer_activation_unit_runner_run(shared, &c_keys_, &c_queries_, counts, interests.data(), 12),
                    "queries.offsets: expected 2 offsets, got 3");

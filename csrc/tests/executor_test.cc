@@ -143,12 +143,13 @@ TEST(ExecutorOfARunner, GivesTheBitsOfThePool) {
       return out;
     };
     const std::vector<float> expected = interests(ActivationUnitRunner(params));
-    EXPECT_EQ(interests(ActivationUnitRunner(params, 4)), expected);
+    EXPECT_EQ(interests(ActivationUnitRunner(params, {4})), expected);
     for (const auto parallel_for : kExecutors) {
       Asked asked;
-      EXPECT_EQ(interests(ActivationUnitRunner(params, 4, {parallel_for, &asked})), expected);
+      const ActivationUnitRunnerOptions options{4, false, {parallel_for, &asked}};
+      EXPECT_EQ(interests(ActivationUnitRunner(params, options)), expected);
       EXPECT_GT(asked.calls, 0);
-      EXPECT_EQ(interests(ActivationUnitRunner(ActivationUnitRunner(params), 4, {parallel_for, &asked})), expected);
+      EXPECT_EQ(interests(ActivationUnitRunner(ActivationUnitRunner(params), options)), expected);
     }
   }
 }

@@ -10,6 +10,9 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "engine/model.hpp"
 #include "golden.hpp"
@@ -117,6 +120,7 @@ TEST_F(Registry, RefusesWhatDoesNotLoadOrDoesNotKeepItsCertificate) {
   ExpectRefused(registry, WriteEdited("text.onnx", "\"probabilities\": [0.", "\"probabilities\": {0."),
                 "certificate: expected a JSON object");
   registry.replace(other_.path);
+  EXPECT_TRUE(registry.loading() || registry.version() == 2);
   EXPECT_TRUE(registry.wait());
   EXPECT_EQ(registry.error(), "");
   EXPECT_THROW(ModelRegistry(Path("wrong.onnx")), ModelFileError);
@@ -153,6 +157,41 @@ TEST_F(Registry, ALeaseOutlivesTheRegistry) {
   registry->wait();
   registry.reset();
   EXPECT_TRUE(one_.Scores(*lease));
+}
+
+TEST_F(Registry, LeasesAreMovedAndGiveBackWhatTheyHad) {
+  static_assert(std::is_nothrow_move_assignable_v<ModelRegistry::Lease>);
+  const std::string path = Write("first.onnx", testing::ReadFile(one_.path));
+  ModelRegistry registry(path);
+  ModelRegistry::Lease lease = registry.lease();
+  registry.replace(other_.path);
+  ASSERT_TRUE(registry.wait());
+  lease = registry.lease();
+  EXPECT_TRUE(other_.Scores(*lease));
+  for (int i = 0; i < 5000 && IsMapped(path); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_FALSE(IsMapped(path));
+  ModelRegistry::Lease moved = std::move(lease);
+  lease = std::move(moved);
+  EXPECT_TRUE(other_.Scores(*lease));
+  const Scorer* scorer = &*lease;
+  moved = std::move(lease);
+  {
+    const ModelRegistry::Lease end = std::move(moved);
+  }
+  EXPECT_EQ(&*registry.lease(), scorer);
+}
+
+TEST_F(Registry, AreMoved) {
+  static_assert(std::is_nothrow_move_assignable_v<ModelRegistry>);
+  const std::string path = Write("first.onnx", testing::ReadFile(one_.path));
+  std::vector<ModelRegistry> registries;
+  for (const std::string& each : {path, one_.path}) registries.emplace_back(each);
+  registries[1].replace(other_.path);  // perhaps loaded while it is moved
+  registries.erase(registries.begin());
+  EXPECT_FALSE(IsMapped(path));
+  EXPECT_TRUE(registries[0].wait());
+  EXPECT_FALSE(registries[0].loading());
+  EXPECT_TRUE(Serves(registries[0], other_));
 }
 
 TEST_F(Registry, TheLastOfManyFilesServes) {

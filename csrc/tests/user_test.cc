@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <thread>
+#include <type_traits>
+#include <utility>
 
 #include "capi.hpp"
 #include "engine/model.hpp"
@@ -198,6 +201,36 @@ TEST_P(Users, RefuseWhatDoesNotFitAndStayAsTheyAre) {
   EXPECT_EQ(Score(user, Lists(one.batch)), expected);
 }
 
+TEST_P(Users, AreCopied) {
+  const Json columns = OneUser(1, 12);
+  const Requests begin(schema(), Part(columns, 0, 5)), end(schema(), Part(columns, 5, 12)), whole(schema(), columns);
+  const User first(model_, OfUser(begin.batch));
+  const std::vector<float> before = Score(first, Lists(whole.batch));
+  User copy(first), other(first);
+  copy.append(Behaviours(end.batch));
+  EXPECT_EQ(Score(copy, Lists(whole.batch)), Score(whole.batch));
+  EXPECT_EQ(Score(first, Lists(whole.batch)), before);
+  other = copy;
+  EXPECT_EQ(Score(other, Lists(whole.batch)), Score(whole.batch));
+  EXPECT_EQ(other.memory_bytes(), copy.memory_bytes());
+}
+
+TEST_P(Users, AreMoved) {
+  static_assert(std::is_nothrow_move_constructible_v<User> && std::is_nothrow_move_assignable_v<User>);
+  const Requests few(schema(), OneRequest(OneUser(0, 3), 0)), many(schema(), OneRequest(OneUser(1, 9), 0));
+  std::map<int, User> users;
+  users.emplace(7, User(model_, OfUser(few.batch)));
+  users.at(7) = User(model_, OfUser(many.batch));
+  EXPECT_EQ(Score(users.at(7), Lists(many.batch)), Score(many.batch));
+  std::vector<User> cache;
+  for (const Requests* each : {&few, &many}) cache.emplace_back(model_, OfUser(each->batch));
+  User moved = std::move(cache[0]);
+  cache[0] = std::move(moved);
+  EXPECT_EQ(Score(cache[0], Lists(few.batch)), Score(few.batch));
+  cache.erase(cache.begin());
+  EXPECT_EQ(Score(cache[0], Lists(many.batch)), Score(many.batch));
+}
+
 TEST_P(Users, AreScoredByManyThreadsAtOnce) {
   const Json columns = OneUser(0, 30);
   const Requests whole(schema(), columns), one(schema(), OneRequest(columns, 0));
@@ -239,6 +272,21 @@ TEST_P(Users, AreTheSameInC) {
   EXPECT_EQ(din_infer_user_memory_bytes(user, &bytes), DIN_INFER_OK);
   EXPECT_GT(bytes, 0u);
 
+  int64_t candidates = -1;
+  EXPECT_EQ(din_infer_scorer_candidates_user(scorer, user, lists, &candidates), DIN_INFER_OK);
+  EXPECT_EQ(candidates, size);
+  candidates = -1;
+  testing::ExpectInputError(din_infer_scorer_candidates_user(scorer, user, of_user, &candidates), "expected");
+  testing::ExpectInputError(din_infer_scorer_candidates_user(scorer, nullptr, lists, &candidates), "user: expected");
+  testing::ExpectInputError(din_infer_scorer_candidates_user(scorer, user, lists, nullptr), "candidates: expected");
+  EXPECT_EQ(candidates, -1);
+  din_infer_user* copy = nullptr;
+  EXPECT_EQ(din_infer_user_copy(user, &copy), DIN_INFER_OK);
+  EXPECT_EQ(din_infer_scorer_score_user(scorer, copy, lists, scores.data(), size), DIN_INFER_OK);
+  EXPECT_EQ(scores, expected);
+  testing::ExpectInputError(din_infer_user_copy(nullptr, &copy), "user: expected a pointer");
+  testing::ExpectInputError(din_infer_user_copy(user, nullptr), "copy: expected a pointer");
+  din_infer_user_free(copy);
   testing::ExpectInputError(din_infer_scorer_score_user(scorer, user, lists, scores.data(), size - 1),
                             "scores: expected a size of exactly " + std::to_string(size) + " floats");
   testing::ExpectInputError(din_infer_scorer_score_user(scorer, nullptr, lists, scores.data(), size), "user: expected");
@@ -277,6 +325,12 @@ TEST_P(Users, AreOfTheirVersionInARegistry) {
   ASSERT_EQ(din_infer_model_registry_wait(registry), DIN_INFER_OK);
   testing::ExpectRefused(score(user), DIN_INFER_STALE_USER, "user: expected one of the scorer's model");
   EXPECT_EQ(scores, std::vector<float>(scores.size(), -1));
+  din_infer_scorer* leased = nullptr;
+  int64_t candidates = -1;
+  ASSERT_EQ(din_infer_model_registry_lease(registry, nullptr, &leased), DIN_INFER_OK);
+  testing::ExpectRefused(din_infer_scorer_candidates_user(leased, user, lists, &candidates), DIN_INFER_STALE_USER,
+                         "user: expected one of the scorer's model");
+  din_infer_scorer_free(leased);
   ASSERT_EQ(din_infer_model_registry_user(registry, of_user, &newer), DIN_INFER_OK);
   EXPECT_EQ(score(newer), DIN_INFER_OK) << din_infer_last_error();
   EXPECT_EQ(scores, expected);

@@ -9,8 +9,8 @@
  * - A null pointer where one is not allowed is DIN_INFER_INPUT_ERROR. `_free` takes null and does nothing with it.
  * - Strings are UTF-8 and end with a zero byte. What is passed in is not changed, and copied if it is needed after the
  *   call, except where a batch is said to point to it.
- * - Every call that reads a batch finds out whether its sizes and pointers are right, and returns LOOKUP_ERROR where a
- *   row look-up of the caller's fails, beside the errors that it lists.
+ * - What fills a batch refuses null pointers and sizes that cannot be; what it points to is looked at by the calls that
+ *   read it. These return LOOKUP_ERROR where a row look-up of the caller's fails, beside the errors that they list.
  * - Handles come from functions that write them to their last argument, belong to the caller, and are freed by the
  *   `_free` of their type, in any order: what a handle needs of another one, it keeps alive itself.
  * - Models and registries may be used by any number of threads at once; of all other handles, each by one at a time.
@@ -69,8 +69,9 @@ DIN_INFER_API din_infer_status din_infer_target(const char** target);
  */
 DIN_INFER_API din_infer_status din_infer_model_load(const char* path, din_infer_model** model);
 
-/* Loads a file's `size` bytes, of which it takes a copy. External data is looked for in `folder`, and nowhere else; a
- * file that has none may be given "". MODEL_FILE_ERROR, OUT_OF_MEMORY. */
+/* Loads a file's `size` bytes, of which it takes a copy, which is in memory once while the model lives: the caller's
+ * may go. External data is looked for in `folder`, and nowhere else; a file that has none may be given "".
+ * MODEL_FILE_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_load_bytes(const void* bytes, size_t size, const char* folder,
                                                           din_infer_model** model);
 
@@ -78,10 +79,16 @@ DIN_INFER_API din_infer_status din_infer_model_load_bytes(const void* bytes, siz
 DIN_INFER_API void din_infer_model_free(din_infer_model* model);
 
 /* Writes a metadata entry of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics`
- * (what it computes), `din_infer.training` and `din_infer.certificate`; null where it has no such key. The text is the
- * model handle's: valid until that is freed. */
+ * (what it computes), `din_infer.training` and `din_infer.certificate`, a number under `din_infer.format_version`; null
+ * where it has no such key. The text is the model handle's: valid until that is freed. */
 DIN_INFER_API din_infer_status din_infer_model_metadata(const din_infer_model* model, const char* key,
                                                         const char** value);
+
+/* Writes the largest difference between a probability that the model gives now and the one that PyTorch gave at export
+ * for the same candidate: of the edge-case requests in the file's certificate. NaN counts as 1. What loads a registry's
+ * versions refuses more than 1e-5; din_infer_model_load does not look. MODEL_FILE_ERROR where the file has no
+ * certificate; OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_model_certificate_error(const din_infer_model* model, double* error);
 
 /* Writes the bytes of main memory of tables, mapped ones included, vocabularies, packed weights, and folds kept now. */
 DIN_INFER_API din_infer_status din_infer_model_memory_bytes(const din_infer_model* model, size_t* bytes);
@@ -106,7 +113,8 @@ DIN_INFER_API din_infer_status din_infer_model_multiply_adds(const din_infer_mod
 DIN_INFER_API din_infer_status din_infer_batch_create(din_infer_batch** batch);
 DIN_INFER_API void din_infer_batch_free(din_infer_batch* batch);
 
-/* Columns are not touched: those that hold a value or a list for each request have to be set to as many. */
+/* Columns are not touched: those that hold a value or a list for each request have to be set to as many. INPUT_ERROR
+ * below 0. */
 DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* batch, int64_t requests);
 
 /* With `shared` other than 0 (it is 0 in an empty batch), the candidate columns hold one list, a catalogue, and every
@@ -114,14 +122,16 @@ DIN_INFER_API din_infer_status din_infer_batch_set_requests(din_infer_batch* bat
 DIN_INFER_API din_infer_status din_infer_batch_set_shared_candidates(din_infer_batch* batch, int shared);
 
 /* Each sets column `name` to `size` values at `values`, in place of what it was, without lists and without a row
- * look-up; OUT_OF_MEMORY. Ids ... */
+ * look-up. INPUT_ERROR, with the column as it was, for a size below 0 and for null where it is above 0; OUT_OF_MEMORY.
+ * Ids ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_int64s(din_infer_batch* batch, const char* name,
                                                           const int64_t* values, int64_t size);
 /* ... numbers of dense features, which have to be finite ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_floats(din_infer_batch* batch, const char* name, const float* values,
                                                           int64_t size);
 /* ... string ids: value i is the bytes [offsets[i], offsets[i + 1]) of `characters`; `offsets` has size + 1 entries,
- * from 0, never going down. Characters behind the last are not read; that there are so many is trusted. ... */
+ * from 0, never going down. Characters behind the last are not read; that there are so many is trusted. They may be any
+ * bytes, and null where there are none. ... */
 DIN_INFER_API din_infer_status din_infer_batch_set_strings(din_infer_batch* batch, const char* name,
                                                            const char* characters, const int64_t* offsets,
                                                            int64_t size);
@@ -158,7 +168,8 @@ DIN_INFER_API din_infer_status din_infer_batch_set_row_lookup(din_infer_batch* b
 
 /* Adds a level of lists, inside those that column `name`, which has been set, has so far: list i holds the elements
  * [offsets[i], offsets[i + 1]) of the level inside. Offsets start at 0, never go down, and end at the size of that
- * level: of a slice of a larger array, the slice's own. `size` is the number of offsets, one more than there are lists.
+ * level: of a slice of a larger array, the slice's own. `size` is the number of offsets, one more than there are lists;
+ * INPUT_ERROR below 1 and for null, OUT_OF_MEMORY.
  * Columns of users and contexts have no lists, of candidates and histories one level, a list per request; where a
  * feature has several values, there is one more level, a list of values. */
 DIN_INFER_API din_infer_status din_infer_batch_add_lists(din_infer_batch* batch, const char* name,
@@ -281,6 +292,8 @@ DIN_INFER_API din_infer_status din_infer_explain(const din_infer_model* model, c
  * may go afterwards. Unknown ids are counted here, and not again by scoring. INPUT_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_user_create(const din_infer_model* model, const din_infer_batch* batch,
                                                      din_infer_user** user);
+/* A user of its own, to append to while others score with the first one. OUT_OF_MEMORY. */
+DIN_INFER_API din_infer_status din_infer_user_copy(const din_infer_user* user, din_infer_user** copy);
 DIN_INFER_API void din_infer_user_free(din_infer_user* user);
 
 /* Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest come
@@ -291,6 +304,12 @@ DIN_INFER_API din_infer_status din_infer_user_append(din_infer_user* user, const
 
 /* Writes the bytes of main memory that the user takes, apart from its model. */
 DIN_INFER_API din_infer_status din_infer_user_memory_bytes(const din_infer_user* user, size_t* bytes);
+
+/* Writes the number of candidates of all lists of `batch`, which is as for din_infer_scorer_score_user. INPUT_ERROR,
+ * STALE_USER. */
+DIN_INFER_API din_infer_status din_infer_scorer_candidates_user(const din_infer_scorer* scorer,
+                                                                const din_infer_user* user,
+                                                                const din_infer_batch* batch, int64_t* candidates);
 
 /* din_infer_scorer_score for lists of candidates of one user. `batch` has the columns of context and candidates alone,
  * a request for each list; the scores are those of requests that have the user's columns each. Scorers of several
@@ -344,12 +363,18 @@ DIN_INFER_API din_infer_status din_infer_model_registry_lease(din_infer_model_re
 
 /* Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, warms it up, and
  * lets it serve; running calls end on the old version, which is freed after them. Returns at once. A file that is
- * refused changes nothing but what `wait` returns. Of files that are given while one is being loaded, the last one is
- * next. The same file again is another version. OUT_OF_MEMORY. */
+ * refused changes nothing but what `wait` and `error` return. Of files that are given while one is being loaded, the
+ * last one is next. The same file again is another version. OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_registry_replace(din_infer_model_registry* registry, const char* path);
 
 /* Waits until nothing is being loaded. MODEL_FILE_ERROR where the last file was refused; the last error says why. */
 DIN_INFER_API din_infer_status din_infer_model_registry_wait(const din_infer_model_registry* registry);
+
+/* The same at once, for a loop that must not wait: `loading` writes 1 while a file is being loaded or is next, 0 else;
+ * `error` is MODEL_FILE_ERROR where the last file that was loaded was refused: the last one given, once none is being
+ * loaded. */
+DIN_INFER_API din_infer_status din_infer_model_registry_loading(const din_infer_model_registry* registry, int* loading);
+DIN_INFER_API din_infer_status din_infer_model_registry_error(const din_infer_model_registry* registry);
 
 /* ---- the activation unit alone, on the caller's own embeddings ---- */
 
@@ -384,6 +409,7 @@ typedef struct din_infer_activation_unit_runner_options {
   int threads;    /* as in din_infer_scorer_options */
   unsigned flags; /* DIN_INFER_AUTO_FOLD for the unit of a model; 0 else */
   din_infer_executor executor;
+  size_t max_scratch_bytes; /* as in din_infer_scorer_options */
 } din_infer_activation_unit_runner_options;
 
 /* Packs an activation unit, whose parameters may go afterwards.

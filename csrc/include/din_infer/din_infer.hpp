@@ -10,7 +10,8 @@
 //
 // Errors are exceptions derived from din_infer::Error that say what was expected and what came, and std::bad_alloc
 // where there is no memory. Models and registries may be used by any number of threads at once; of all other objects,
-// each by one at a time, but where a class says otherwise. What one needs of another, it keeps alive itself.
+// each by one at a time, but where a class says otherwise. What one needs of another, it keeps alive itself. An object
+// that has been moved from may be assigned to and destroyed, and nothing else.
 #pragma once
 
 #include <cstddef>
@@ -120,12 +121,14 @@ struct MultiplyAdds {
 class DIN_INFER_API Model {
  public:
   // The file at `path`, or a file's bytes, whose external tables are looked for in `folder` and nowhere else ("" where
-  // there are none). Throw ModelFileError.
+  // there are none). Bytes that are moved here are in memory once, as long as the model lives. Throw
+  // ModelFileError.
   static Model load(const std::string& path);
   static Model load_bytes(std::string bytes, const std::string& folder);
 
   // Of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics` (what it computes),
-  // `din_infer.training` and `din_infer.certificate`. As long as a copy of the model lives.
+  // `din_infer.training` and `din_infer.certificate`, a number under `din_infer.format_version`. As long as a copy of
+  // the model lives.
   const std::map<std::string, std::string>& metadata() const;
 
   size_t memory_bytes() const;  // of tables, mapped ones included, vocabularies, packed weights, folds kept now
@@ -152,7 +155,9 @@ class DIN_INFER_API User {
   // counted here, and not again by scoring. Throws InputError.
   User(Model model, const Batch& batch);
   ~User();
+  User(const User&);  // a user of its own: to append to it while others score with the first one
   User(User&&) noexcept;
+  User& operator=(User) noexcept;
 
   // Adds newer behaviours, each history's in the schema's order: behind the others, or before them where the newest
   // come first. What exceeds max_length is dropped, as of a request. `behaviours`: one request with the columns of all
@@ -238,6 +243,7 @@ class DIN_INFER_API Scorer {
   explicit Scorer(Model model, ScorerOptions options = {});  // throws InputError unless threads are 1 to 1024
   ~Scorer();
   Scorer(Scorer&&) noexcept;
+  Scorer& operator=(Scorer&&) noexcept;
 
   // Candidates in the batch, which is the number of scores. Throws InputError where the batch does not fit the schema.
   int64_t candidates(const Batch& batch) const;
@@ -310,30 +316,38 @@ struct Rows {
   Offsets offsets;  // requests + 1 of them
 };
 
+// As in ScorerOptions.
+struct ActivationUnitRunnerOptions {
+  int threads = 1;
+  bool auto_fold = false;  // for the unit of a model; an InputError else
+  Executor executor = {};
+  size_t max_scratch_bytes = 0;
+};
+
 // Runs an activation unit alone, on embeddings that the caller has. For one thread at a time; runners that share one
 // unit, which is immutable, may run at once.
 class DIN_INFER_API ActivationUnitRunner {
  public:
-  // Packs the parameters, whose memory may go afterwards. `threads` and `executor` as in ScorerOptions, here and below.
-  // Throws InputError where shapes or values do not fit.
-  explicit ActivationUnitRunner(const ActivationUnitParams& params, int threads = 1, Executor executor = {});
-  // The unit of one of a model's histories, with the folds that the model keeps. `auto_fold` as in ScorerOptions.
-  // Throws InputError for an unknown history and for a base model.
-  ActivationUnitRunner(const Model& model, const std::string& history, int threads = 1, bool auto_fold = false,
-                       Executor executor = {});
-  // Shares the other one's unit.
-  ActivationUnitRunner(const ActivationUnitRunner& other, int threads, Executor executor = {});
+  // Packs the parameters, whose memory may go afterwards. Throws InputError where shapes or values do not fit, here and
+  // below also for options that are not as described.
+  explicit ActivationUnitRunner(const ActivationUnitParams& params, const ActivationUnitRunnerOptions& options = {});
+  // The unit of one of a model's histories, with the folds that the model keeps. Throws InputError for an unknown
+  // history and for a base model.
+  ActivationUnitRunner(const Model& model, const std::string& history, const ActivationUnitRunnerOptions& options = {});
+  // Shares the other one's unit, and its auto_fold.
+  ActivationUnitRunner(const ActivationUnitRunner& other, const ActivationUnitRunnerOptions& options);
   ~ActivationUnitRunner();
   ActivationUnitRunner(ActivationUnitRunner&&) noexcept;
+  ActivationUnitRunner& operator=(ActivationUnitRunner&&) noexcept;
 
   int64_t dim() const;  // D, the width of keys and queries
 
   // Writes the user interest u(q) = sum_t c_t a(k_t, q) k_t of each query, [queries.rows, D], zeros where its request
   // has no keys. `counts` [keys.rows]: how often each key occurs, at least once; null means once. Its bits depend
   // (auto_fold apart) neither on the other queries and requests nor on the threads; NaN in a query stays in its row, in
-  // a key among the rows of its request. Allocates nothing once it has seen a call as large. Throws InputError for
-  // offsets, counts and null pointers that do not fit; `interests` is then as before. It must not overlap the keys or
-  // queries. Where an executor fails, it holds anything.
+  // a key among the rows of its request. Allocates nothing once it has seen a call as large, but where
+  // max_scratch_bytes is less than that takes. Throws InputError for offsets, counts and null pointers that do not fit;
+  // `interests` is then as before. It must not overlap the keys or queries. Where an executor fails, it holds anything.
   void run(const Rows& keys, const Rows& queries, float* interests, const int64_t* counts = nullptr);
 
   // As Scorer has them; the unit and its folds are not in it.
@@ -367,6 +381,7 @@ class DIN_INFER_API ModelRegistry {
   class DIN_INFER_API Lease {
    public:
     Lease(Lease&&) noexcept;
+    Lease& operator=(Lease&&) noexcept;  // gives back what it had
     ~Lease();
     const Model& model() const;
     int64_t version() const;  // its number, as ModelRegistry::version gives it
@@ -384,6 +399,9 @@ class DIN_INFER_API ModelRegistry {
   // ModelFileError. `options` are those of the scorers of all versions.
   explicit ModelRegistry(const std::string& path, ScorerOptions options = {});
   ~ModelRegistry();  // waits for what is being loaded; no other call may be running, and leases may outlive it
+  // No call may be running on either; what is assigned to ends as by its destructor.
+  ModelRegistry(ModelRegistry&&) noexcept;
+  ModelRegistry& operator=(ModelRegistry&&) noexcept;
 
   Lease lease();            // of the version that serves now; allocates where more are out than ever before
   Model model() const;      // that version's
@@ -398,6 +416,8 @@ class DIN_INFER_API ModelRegistry {
   // Waits until nothing is being loaded. Whether the last file serves.
   bool wait() const;
 
+  // For callers that do not wait. Once nothing is being loaded, error() is of the last file that was given.
+  bool loading() const;
   std::string error() const;  // why the last file that was loaded was refused; empty where it was not
 
  private:
