@@ -9,6 +9,7 @@ import ast
 import gzip
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -53,12 +54,12 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line's object, after its place for messages. Raises DataError for a line that holds none."""
     open_text = gzip.open if path.suffix == ".gz" else open
     try:
-        with open_text(path, "rt", encoding="utf-8") as lines:
+        with open_text(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     where = f"{path}, line {number}"
                     yield where, _object(line, where)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path}: expected lines of JSON, got: {error}") from None
 
 
@@ -75,7 +76,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
 
 def _event(review: dict[str, Any], where: str, categories: dict[str, str]) -> dict[str, Any]:
     item, time = _text(review, "asin", where), review.get("unixReviewTime")
-    if not isinstance(time, int) or isinstance(time, bool):
+    if not isinstance(time, int) or isinstance(time, bool) or not -(2**63) <= time < 2**63:
         raise DataError(f"{where}: expected seconds in 'unixReviewTime', got {time!r}")
     user = _text(review, "reviewerID", where)
     return {"user": user, "item": item, "time": time, "item.category": categories.get(item, UNKNOWN)}
@@ -83,9 +84,18 @@ def _event(review: dict[str, Any], where: str, categories: dict[str, str]) -> di
 
 def _text(item: dict[str, Any], name: str, where: str) -> str:
     value = item.get(name)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not _is_unicode(value):
         raise DataError(f"{where}: expected a string in {name!r}, got {value!r}")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can escape half of a surrogate pair, which UTF-8 cannot write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _category(item: dict[str, Any], where: str) -> str:
@@ -95,6 +105,6 @@ def _category(item: dict[str, Any], where: str) -> str:
         found = found[-1]
     if found is None or found == []:
         return UNKNOWN
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not _is_unicode(found):
         raise DataError(f"{where}: expected lists of names as categories, got {found!r}")
     return found

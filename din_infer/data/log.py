@@ -109,7 +109,7 @@ def write_log(
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".log", dir=out) as folder:
-        log, left_out = _prepare(impressions, events, options, Path(folder))
+        log, left_out = _prepare(impressions, events, options, Path(folder), dataset or str(impressions))
         leakage = Leakage()
         splits = log.write(out, leakage, {"dataset": dataset or impressions.name, **_made_by(options)}, progress)
     items = pa.table(logjoin.candidate_columns(log.catalogue, options.item))
@@ -226,7 +226,9 @@ class _Log:
         return Pool(items, np.cumsum(chances))
 
 
-def _prepare(impressions: Path, events: Path, options: Options, folder: Path) -> tuple[_Log, dict[str, list[str]]]:
+def _prepare(
+    impressions: Path, events: Path, options: Options, folder: Path, where: str
+) -> tuple[_Log, dict[str, list[str]]]:
     """Both logs, typed alike, in `folder`, and the names of columns that were not asked for."""
     logs = {"impressions": open_log(impressions), "events": open_log(events)}
     shown, seen = _wanted(options, set(logs["impressions"].columns), set(logs["events"].columns))
@@ -247,8 +249,8 @@ def _prepare(impressions: Path, events: Path, options: Options, folder: Path) ->
     if "label" not in types["impressions"]:
         frames["impressions"] = frames["impressions"].with_columns(label=pl.lit(1, pl.Int64))
     if options.negatives:
-        _refuse_negatives(frames["impressions"], impressions, options.label)
-    cuts = _cuts(frames["impressions"], impressions, options)
+        _refuse_negatives(frames["impressions"], where, options.label)
+    cuts = _cuts(frames["impressions"], where, options)
     left_out = {
         name: [c for c in log.columns if c not in {w.source for w in wanted}]
         for (name, log), wanted in zip(logs.items(), (shown, seen), strict=True)
@@ -275,7 +277,7 @@ def _wanted(options: Options, shown: set[str], seen: set[str]) -> tuple[list[Wan
     return impressions, [*events, *(Wanted(name, EVENT + name, "feature") for name in options.event_features)]
 
 
-def _cuts(impressions: pl.LazyFrame, path: Path, options: Options) -> tuple[int, int]:
+def _cuts(impressions: pl.LazyFrame, where: str, options: Options) -> tuple[int, int]:
     """The moments that split the requests; also sees to it that a request is of one user."""
     if options.request:
         requests = impressions.group_by("request").agg(
@@ -285,23 +287,23 @@ def _cuts(impressions: pl.LazyFrame, path: Path, options: Options) -> tuple[int,
         found = mixed.head(1).collect(engine="streaming").rows()
         if found:
             key, user, other = found[0]
-            raise DataError(f"{path}: expected each request to be of one user, got {key!r} of {user!r} and {other!r}")
+            raise DataError(f"{where}: expected each request to be of one user, got {key!r} of {user!r} and {other!r}")
     else:
         requests = impressions.select("user", "time").unique()
     times = requests.group_by("time").agg(pl.len()).sort("time").collect(engine="streaming")
     cuts = cut_moments(times["time"].to_numpy(), times["len"].to_numpy().astype(np.int64))
     if cuts[0] <= times["time"][0]:
         raise DataError(
-            f"{path}: expected requests at enough different times to train, validate and test, got {len(times)} times"
+            f"{where}: expected requests at enough different times to train, validate and test, got {len(times)} times"
         )
     return cuts
 
 
-def _refuse_negatives(impressions: pl.LazyFrame, path: Path, label: str) -> None:
+def _refuse_negatives(impressions: pl.LazyFrame, where: str, label: str) -> None:
     zeros = int(impressions.select((pl.col("label") == 0).sum()).collect(engine="streaming").item())
     if zeros:
         raise DataError(
-            f"{path}: expected impressions with 1 in {label!r} alone to draw negatives for, got {zeros} with 0"
+            f"{where}: expected impressions with 1 in {label!r} alone to draw negatives for, got {zeros} with 0"
         )
 
 

@@ -1,4 +1,4 @@
-"""Logs of impressions and events, CSV or Parquet of any size: columns chosen, typed and checked, never held whole."""
+"""Logs of impressions and events, CSV (`.gz` or not) or Parquet: columns chosen, typed, checked, never held whole."""
 
 from __future__ import annotations
 
@@ -43,18 +43,23 @@ class Log:
 
 
 def open_log(path: Path) -> Log:
-    """Raises DataError for what is no CSV, TSV or Parquet file with a header."""
+    """Raises DataError for what is no CSV, TSV or Parquet file with a header. A text file may be compressed, as .gz."""
+    kind = _kind_of(path)
     if not path.is_file():
         raise DataError(f"{path}: expected a CSV or Parquet file, got {'a folder' if path.is_dir() else 'nothing'}")
-    if path.suffix not in TEXT and path.suffix not in PARQUET:
+    if kind not in TEXT and kind not in PARQUET:
         raise DataError(f"{path}: expected a name that ends with {', '.join((*TEXT, *PARQUET))}, got {path.name!r}")
     with polars_errors(path):
-        if path.suffix in TEXT:
-            quote = None if path.suffix in ATOMIC else '"'
-            frame = pl.scan_csv(path, separator=TEXT[path.suffix], infer_schema=False, quote_char=quote)
+        if kind in TEXT:
+            quote = None if kind in ATOMIC else '"'
+            frame = pl.scan_csv(path, separator=TEXT[kind], infer_schema=False, quote_char=quote)
         else:
             frame = pl.scan_parquet(path)
-        return Log(path, frame, dict(frame.collect_schema()), 2 if path.suffix in TEXT else 1)
+        return Log(path, frame, dict(frame.collect_schema()), 2 if kind in TEXT else 1)
+
+
+def _kind_of(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
 def typed(log: Log, wanted: Iterable[Wanted]) -> dict[str, pl.DataType]:
@@ -69,7 +74,9 @@ def typed(log: Log, wanted: Iterable[Wanted]) -> dict[str, pl.DataType]:
             raise DataError(f"{log.path}: expected a column {column.source!r}, got {', '.join(log.columns)}")
     refuse_rows(log, [(c.source, pl.col(c.source).is_null(), "a value") for c in wanted])
     facts = {}
-    texts = [c for c in wanted if log.columns[c.source] == pl.String and (log.path.suffix in TEXT or c.kind == "time")]
+    texts = [
+        c for c in wanted if log.columns[c.source] == pl.String and (_kind_of(log.path) in TEXT or c.kind == "time")
+    ]
     if texts:
         with polars_errors(log.path):
             facts = (
@@ -132,9 +139,9 @@ def polars_errors(path: Path, expected: str | None = None) -> Iterator[None]:
     """What Polars cannot read, as DataError; `expected` is by default what the file's name promises."""
     try:
         yield
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         text = {",": "comma-separated text", "\t": "tab-separated text"}
-        kind = expected or text.get(TEXT.get(path.suffix, ""), "a Parquet file")
+        kind = expected or text.get(TEXT.get(_kind_of(path), ""), "a Parquet file")
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path}: expected {kind}, got: {reason}") from None
 

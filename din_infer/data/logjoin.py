@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -181,7 +182,7 @@ def _numbers(frame: pl.DataFrame, catalogue: pl.DataFrame) -> Ints:
 def _by_user(users: pl.Series) -> Iterator[tuple[int | str, Ints]]:
     """Each user with the numbers of its requests, which lie side by side."""
     starts = np.flatnonzero(np.diff(users.rle_id().to_numpy(), prepend=-1))
-    for start, end in zip(starts, np.append(starts[1:], len(users)), strict=True):
+    for start, end in pairwise((*starts, len(users))):
         yield users[int(start)], np.arange(start, end)
 
 

@@ -56,9 +56,10 @@ def write_movielens(out: Path, source: Path, rated: Rated, progress: Progress = 
             Wanted("timestamp", "timestamp", "time"),
         ],
     )
-    movies = _columns(open_log(movies_file), [Wanted("movieId", "item_id", "id"), Wanted("genres", "genre", "feature")])
+    movies = _columns(open_log(movies_file), [Wanted("movieId", "movieId", "id"), Wanted("genres", "genre", "feature")])
+    _refuse_twice(movies, movies_file, "movieId")
     genre = pl.col("genre").str.split("|").list.filter(pl.element() != NO_GENRE)
-    joined = ratings.join(movies.with_columns(genre), on="item_id", how="left")
+    joined = ratings.join(movies.with_columns(genre), left_on="item_id", right_on="movieId", how="left")
     joined = joined.with_columns(pl.col("genre").fill_null([]))
     return _write_rated(out, joined, rated, replace(rated.options(), item_features=("genre",)), "MovieLens", progress)
 
@@ -85,7 +86,7 @@ def write_taobao(
     events = _columns(log, [Wanted(name, name, kind) for name, kind in zip(names, kinds, strict=True)])
     options = replace(options, item_features=("category",), event_features=("behaviour",))
     impressions = events.filter(pl.col("behaviour") == target).drop("behaviour")
-    return _write(out, impressions, events, options, archives.TAOBAO.name, progress)
+    return _write(out, impressions, events, options, archives.TAOBAO.name, f"behaviour {target!r}", progress)
 
 
 def write_recbole(
@@ -98,8 +99,10 @@ def write_recbole(
 ) -> Summary:
     """Any folder of RecBole's atomic files: NAME.inter, and NAME.item and NAME.user for the features that are named.
 
-    A column `label` of NAME.inter, 0 or 1, labels its rows; otherwise `rating` decides what is liked; otherwise every
-    row is a positive. Tokens are ids, sequences of tokens lists of ids, floats dense. An empty token is an id, too.
+    An item's or a user's id may have another name, which is then the first one of NAME.item or NAME.user. A column
+    `label` of NAME.inter, 0 or 1, labels its rows; otherwise `rating` decides what is liked; otherwise every row is a
+    positive. Tokens are ids, sequences of tokens lists of ids, floats dense. An empty token is an id, too; an empty
+    float is the mean of its column, as in RecBole.
     """
     path = archives.recbole(source)
     log = _atomic(path)
@@ -115,7 +118,8 @@ def write_recbole(
     options = replace(rated.options(), item_features=item_features, user_features=user_features)
     name = f"{path.stem} (RecBole)"
     if "label" in kinds:
-        return _write(out, frame, frame.filter(pl.col("label") == 1), replace(options, negatives=None), name, progress)
+        liked = frame.filter(pl.col("label") == 1)
+        return _write(out, frame, liked, replace(options, negatives=None), name, "row with the label 1", progress)
     if "rating" not in kinds:
         frame = frame.with_columns(rating=pl.lit(rated.liked, pl.Float64))
     return _write_rated(out, frame, rated, options, name, progress)
@@ -129,50 +133,81 @@ def _write_rated(
     events = ratings.filter(pl.col("label") == 1).drop("label", *options.user_features)
     if rated.protocol == "next-item":
         ratings = ratings.filter(pl.col("label") == 1).drop("label")
-    return _write(out, ratings, events, options, dataset, progress)
+    return _write(out, ratings, events, options, dataset, f"rating of {rated.liked:g} or more", progress)
 
 
 def _write(
-    out: Path, impressions: pl.LazyFrame, events: pl.LazyFrame, options: Options, dataset: str, progress: Progress
+    out: Path,
+    impressions: pl.LazyFrame,
+    events: pl.LazyFrame,
+    options: Options,
+    dataset: str,
+    positive: str,
+    progress: Progress,
 ) -> Summary:
+    """`positive` says what a data set has to have, for the error where it has none."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".public", dir=out) as folder:
-        impressions_file, events_file = Path(folder) / "impressions.parquet", Path(folder) / "events.parquet"
-        impressions.sink_parquet(impressions_file)
-        events.sink_parquet(events_file)
-        return write_log(out, impressions_file, events_file, options, progress, dataset)
+        files = Path(folder) / "impressions.parquet", Path(folder) / "events.parquet"
+        for frame, file in zip((impressions, events), files, strict=True):
+            frame.sink_parquet(file)
+            if pl.scan_parquet(file).select(pl.len()).collect().item() == 0:
+                raise DataError(f"{dataset}: expected at least one {positive}, got none")
+        return write_log(out, *files, options, progress, dataset)
 
 
 def _columns(log: Log, wanted: list[Wanted]) -> pl.LazyFrame:
-    return clean(log, wanted, typed(log, wanted))
+    """The columns, typed by what they hold, but for times, which all of these data sets have as whole seconds."""
+    types = typed(log, wanted) | {w.name: pl.Int64() for w in wanted if w.kind == "time"}
+    return clean(log, wanted, types)
 
 
 def _atomic(path: Path) -> Log:
-    """An atomic file, its columns without the types in their names, sequences as lists, missing tokens empty."""
+    """An atomic file, its columns without the types in their names, sequences as lists, missing tokens empty.
+
+    What the first column of NAME.item and NAME.user names is `item_id` and `user_id` here, where that is missing.
+    """
     log = open_log(path)
-    new = {}
-    for column in log.columns:
-        name, _, kind = column.partition(":")
-        value = pl.col(column)
-        if kind.endswith("_seq"):
-            value = value.fill_null("").str.split(" ").list.filter(pl.element() != "")
-        new[name] = value.fill_null("") if kind == "token" else value
-    frame = log.frame.select(value.alias(name) for name, value in new.items())
+    names = {column: column.partition(":")[0] for column in log.columns}
+    for suffix, usual in ((".item", "item_id"), (".user", "user_id")):
+        file = path.with_suffix(suffix)
+        if usual not in names.values() and file.is_file():
+            key = next(iter(open_log(file).columns))
+            names |= {key: usual} if key in names else {}
+    frame = log.frame.select(_value(column).alias(name) for column, name in names.items())
     return Log(path, frame, dict(frame.collect_schema()), log.line)
+
+
+def _value(column: str) -> pl.Expr:
+    kind, text = column.partition(":")[2], pl.col(column)
+    if kind == "token":
+        return text.fill_null("")
+    if kind == "token_seq":
+        return text.fill_null("").str.split(" ").list.filter(pl.element() != "")
+    return text.str.split(" ").cast(pl.List(pl.Float32), strict=False) if kind == "float_seq" else text
 
 
 def _with_features(frame: pl.LazyFrame, path: Path, key: str, names: tuple[str, ...]) -> pl.LazyFrame:
     """The frame with the features `names` of an atomic file, which has each `key` of the frame once."""
     log = _atomic(path)
+    floats = [name for name in names if log.columns.get(name) == pl.String]  # of which tokens are not missing any more
+    means = (
+        pl.col(name).fill_null(pl.col(name).cast(pl.Float64, strict=False).mean().cast(pl.String)) for name in floats
+    )
+    log = Log(path, log.frame.with_columns(means), log.columns, log.line)
     wanted = [Wanted(key, key, "id"), *(Wanted(name, name, "feature") for name in names)]
     types = typed(log, wanted)
     common = common_type(types[key], frame.collect_schema()[key])
     features = clean(log, wanted, types).with_columns(pl.col(key).cast(common))
     frame = frame.with_columns(pl.col(key).cast(common))
-    twice = features.group_by(key).len().filter(pl.col("len") > 1).sort(key).head(1).collect()
-    if twice.height:
-        raise DataError(f"{path}: expected each {key} once, got {twice[key][0]!r} again")
+    _refuse_twice(features, path, key)
     lost = frame.select(key).join(features, on=key, how="anti").head(1).collect(engine="streaming")
     if lost.height:
         raise DataError(f"{path}: expected every {key} of the interactions, got none for {lost[key][0]!r}")
     return frame.join(features, on=key, how="left")
+
+
+def _refuse_twice(features: pl.LazyFrame, path: Path, key: str) -> None:
+    twice = features.group_by(key).len().filter(pl.col("len") > 1).sort(key).head(1).collect(engine="streaming")
+    if twice.height:
+        raise DataError(f"{path}: expected each {key} once, got {twice[key][0]!r} again")

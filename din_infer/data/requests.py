@@ -80,10 +80,10 @@ def dates_of(times: Collection[int]) -> list[str]:
     """First and last day of times since 1970, in seconds or, where they are too great, in 1/1000 of them and so on."""
     if not times:
         return []
-    unit = 1
-    while max(times) // unit >= 10**11:  # seconds until the year 5138
+    ends, unit = (min(times), max(times)), 1
+    while max(map(abs, ends)) // unit >= 6 * 10**10:  # seconds, of the years 68 to 3871
         unit *= 1000
-    return [(datetime(1970, 1, 1) + timedelta(seconds=t // unit)).date().isoformat() for t in (min(times), max(times))]
+    return [(datetime(1970, 1, 1) + timedelta(seconds=t // unit)).date().isoformat() for t in ends]
 
 
 def read_schema(folder: Path) -> Schema:

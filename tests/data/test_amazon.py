@@ -112,6 +112,8 @@ def test_pieces_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) ->
             '{"asin": "B1", "reviewerID": "U", "unixReviewTime": "now"}',
             "expected seconds in 'unixReviewTime', got 'now'",
         ),
+        (f'{{"asin": "B1", "reviewerID": "U", "unixReviewTime": {10**30}}}', "line 2: expected seconds in 'unixRev"),
+        (r'{"asin": "\ud800", "reviewerID": "U", "unixReviewTime": 5}', "line 2: expected a string in 'asin'"),
     ],
 )
 def test_lines_that_do_not_fit(source: Path, line: str, message: str) -> None:
@@ -124,12 +126,21 @@ def test_too_little_and_damaged(source: Path) -> None:
     rows = [
         {"reviewerID": u, "asin": f"B00{i}", "unixReviewTime": i} for u, i in (("U", 1), ("U", 2), ("U", 3), ("V", 4))
     ]
-    (source / "reviews_Toys_5.json").write_text("\n".join(json.dumps(row) for row in rows))
-    with pytest.raises(DataError, match="expected enough users with three events or more"):
-        write_amazon(source / "out", source, "Toys", Options())
-    assert not list((source / "out").iterdir())
+    for count in (4, 1):
+        (source / "reviews_Toys_5.json").write_text("\n".join(json.dumps(row) for row in rows[-count:]))
+        with pytest.raises(DataError, match="expected enough users with three events or more"):
+            write_amazon(source / "out", source, "Toys", Options())
+        assert not list((source / "out").iterdir())
     (source / "reviews_Toys_5.json").unlink()
     packed = source / "reviews_Toys_5.json.gz"
-    packed.write_bytes(packed.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"json\.gz: expected lines of JSON, got: "):
-        write_amazon(source / "out", source, "Toys", Options())
+    whole = packed.read_bytes()
+    for damaged in (whole[:200], whole[:200] + bytes(200) + whole[400:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"json\.gz: expected lines of JSON, got: "):
+            write_amazon(source / "out", source, "Toys", Options())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(source: Path) -> None:
+    metadata = source / "meta_Toys.json"
+    metadata.write_bytes(b"\xef\xbb\xbf" + metadata.read_bytes())
+    assert len(write_amazon(source / "out", source, "Toys", Options())) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from din_infer.commands import data
-from din_infer.data.requests import read_schema
+from din_infer.data.requests import dates_of, read_schema
 from din_infer.errors import DataError
 
 SPLITS = ("train", "valid", "test")
@@ -73,6 +74,33 @@ def test_movielens_ratings(movielens: Path) -> None:
     assert pairs == {pair: int(rating >= 4) for pair, (rating, _) in RATINGS}
 
 
+def test_what_movielens_files_get_wrong(movielens: Path) -> None:
+    movies, ratings = movielens / "movies.csv", movielens / "ratings.csv"
+    whole = movies.read_text()
+    movies.write_text(whole + "\n7,Again,Drama\n")
+    with pytest.raises(DataError, match=r"movies\.csv: expected each movieId once, got 7 again"):
+        run("movielens", movielens, "--out", movielens / "out")
+    movies.write_text(whole)
+    with pytest.raises(DataError, match="MovieLens: expected at least one rating of 6 or more, got none"):
+        run("movielens", movielens, "--out", movielens / "out", "--liked", 6)
+    ratings.write_text("userId,movieId,rating,timestamp\n1,2,4.5,5\n")
+    with pytest.raises(DataError, match="MovieLens: expected requests at enough different times"):
+        run("movielens", movielens, "--out", movielens / "out")
+
+
+def test_movielens_compressed(movielens: Path) -> None:
+    run("movielens", movielens, "--out", movielens / "out")
+    for name in ("ratings.csv", "movies.csv"):
+        with gzip.open(movielens / f"{name}.gz", "wb") as file:
+            file.write((movielens / name).read_bytes())
+        (movielens / name).unlink()
+    run("movielens", movielens, "--out", movielens / "again")
+    assert requests(movielens / "again") == requests(movielens / "out")
+    (movielens / "ratings.csv.gz").write_bytes(b"\x1f\x8b no more")
+    with pytest.raises(DataError, match=r"ratings\.csv\.gz: expected comma-separated text, got: "):
+        run("movielens", movielens, "--out", movielens / "out")
+
+
 def test_movielens_next_item(movielens: Path) -> None:
     run("movielens", movielens, "--out", movielens / "out", "--negatives", 2, "--liked", 4)
     liked = {pair for pair, (rating, _) in RATINGS if rating >= 4}
@@ -119,6 +147,12 @@ def test_taobao(tmp_path: Path) -> None:
     (tmp_path / "UserBehavior.csv").write_text("1,2,3,pv,1511544070\n1,2,3,pv,yesterday\n")
     with pytest.raises(DataError, match=r"UserBehavior\.csv, line 2: expected a whole number in 'timestamp', got 'yes"):
         run("taobao", tmp_path, "--out", tmp_path / "out")
+    (tmp_path / "UserBehavior.csv").write_text("user,item,category,behaviour,ts\n1,2,3,pv,1511544070\n")
+    with pytest.raises(DataError, match=r"line 1: expected a whole number in 'timestamp', got 'ts'"):
+        run("taobao", tmp_path, "--out", tmp_path / "out")
+    (tmp_path / "UserBehavior.csv").write_text("1,2,3,pv,1511544070\n")
+    with pytest.raises(DataError, match="Taobao UserBehavior: expected at least one behaviour 'buy', got none"):
+        run("taobao", tmp_path, "--out", tmp_path / "out", "--target", "buy")
 
 
 def write_atomic(folder: Path, header: str, label: bool) -> None:
@@ -168,6 +202,28 @@ def test_recbole_without_ratings(tmp_path: Path) -> None:
     assert sum(len(r["label"]) for r in found) == 2 * len(RATINGS)
 
 
+def test_recbole_with_other_names_of_ids_and_missing_floats(tmp_path: Path) -> None:
+    write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
+    run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    expected = requests(tmp_path / "out")
+    for file, usual in (
+        ("set.inter", "item_id"),
+        ("set.item", "item_id"),
+        ("set.inter", "user_id"),
+        ("set.user", "user_id"),
+    ):
+        path = tmp_path / file
+        path.write_text(path.read_text().replace(f"{usual}:", f"{usual[:2]}:"))
+    items = tmp_path / "set.item"
+    items.write_text(items.read_text().replace("\t5.0\n", "\t\n"))  # item 20's price
+    run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    mean = np.float32(sum(i / 4 for i in range(40) if i != 20) / 39)
+    for request in expected:
+        request["candidate.price"] = [mean if price == 5 else price for price in request["candidate.price"]]
+        request["history.price"] = [mean if price == 5 else price for price in request["history.price"]]
+    assert requests(tmp_path / "out") == expected
+
+
 def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
     with pytest.raises(DataError, match=r"set\.item: expected a column 'colour', got item_id, title, genre, price"):
@@ -179,6 +235,11 @@ def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
         run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
     items.write_text(whole + "\n" + whole.splitlines()[-1])
     with pytest.raises(DataError, match=r"expected each item_id once, got 39 again"):
+        run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    items.write_text(whole.replace("price:float", "price:float_seq"))
+    with pytest.raises(
+        DataError, match=r"set\.item: expected integers, floats, strings or lists of ids in 'price', got L"
+    ):
         run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
     (tmp_path / "other.inter").write_text("")
     with pytest.raises(DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter"):
@@ -198,3 +259,10 @@ def test_absent_archives_are_told_where_to_go(tmp_path: Path, command: str, file
     for folder, got in ((tmp_path, "got none"), (tmp_path / "absent", "got no such folder")):
         with pytest.raises(DataError, match=rf"(?s){file}.*{got}.*{page}"):
             run(command, folder, "--out", tmp_path / "out")
+
+
+def test_dates_hold_for_any_time() -> None:
+    assert dates_of([1_000_000_000, 0]) == ["1970-01-01", "2001-09-09"]
+    assert dates_of([1_000_000_000_000_000]) == ["2001-09-09"] * 2  # microseconds
+    assert dates_of([-1]) == ["1969-12-31"] * 2
+    assert dates_of([-(2**63), 2**63 - 1]) == ["1677-09-21", "2262-04-11"]
