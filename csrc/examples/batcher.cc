@@ -1,6 +1,7 @@
 #include "batcher.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 namespace din_infer::examples {
@@ -35,11 +36,17 @@ Batcher::~Batcher() {
 bool Batcher::Add(const Call& call) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (waiting_.size() >= options_.queue) return false;
+    if (waiting_.size() >= options_.queue || !InTime(call)) return false;
     waiting_.push_back(call);
   }
   changed_.notify_one();
   return true;
+}
+
+bool Batcher::InTime(const Call& call) const {
+  const auto before = static_cast<int64_t>(waiting_.size() + scoring_);
+  const auto left = call.context->deadline() - std::chrono::system_clock::now();
+  return before == 0 || each_ * (before + 1) / options_.workers < left / 2;
 }
 
 void Batcher::Hurry() {
@@ -50,47 +57,45 @@ void Batcher::Hurry() {
   changed_.notify_all();
 }
 
-std::vector<Call> Batcher::Take(std::vector<Call>& late) {
+std::vector<Call> Batcher::Take() {
   std::unique_lock<std::mutex> lock(mutex_);
   const auto full = [this] { return ending_ || hurrying_ || waiting_.size() >= options_.batch; };
   do {
     changed_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
     if (!full()) changed_.wait_until(lock, waiting_.front().arrival + options_.wait, full);
   } while (waiting_.empty() && !ending_);  // another worker may have been faster
-  const auto now = std::chrono::system_clock::now();
-  std::vector<Call> calls;
-  for (auto left = std::chrono::nanoseconds::max(); !waiting_.empty() && calls.size() < options_.batch;) {
-    const Call& call = waiting_.front();
-    left = std::min<std::chrono::nanoseconds>(left, call.context->deadline() - now);
-    if (left < each_ * static_cast<int64_t>(calls.size() + 1)) {
-      if (!calls.empty()) break;
-      each_ -= each_ / 64;  // one slow batch is not for ever
-      left = left.max();
-      late.push_back(call);
-    } else {
-      calls.push_back(call);
-    }
-    waiting_.pop_front();
-  }
+  const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(waiting_.size(), options_.batch));
+  std::vector<Call> calls(waiting_.begin(), end);
+  waiting_.erase(waiting_.begin(), end);
+  scoring_ += calls.size();
   return calls;
 }
 
-void Batcher::Learn(std::chrono::nanoseconds took, size_t calls) {
+void Batcher::Done(size_t taken, size_t scored, std::chrono::nanoseconds took) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  each_ += (took / static_cast<int64_t>(calls) - each_) / 8;
+  scoring_ -= taken;
+  if (scored > 0) each_ += (took / static_cast<int64_t>(scored) - each_) / (each_.count() == 0 ? 1 : 8);
 }
 
 void Batcher::Work() {
   MergedRequests merged;
   std::vector<float> scores;
-  for (std::vector<Call> late, calls = Take(late); !calls.empty() || !late.empty(); calls = Take(late)) {
-    for (const Call& call : late) call.reactor->Finish({grpc::StatusCode::DEADLINE_EXCEEDED, "too late to be scored"});
-    late.clear();
+  for (std::vector<Call> calls = Take(); !calls.empty(); calls = Take()) {
     const auto begin = std::chrono::steady_clock::now();
     const size_t taken = calls.size();
+    DropGivenUp(calls);
+    const size_t scored = calls.size();
     while (!calls.empty()) ScoreTogether(calls, merged, scores);
-    if (taken > 0) Learn(std::chrono::steady_clock::now() - begin, taken);
+    Done(taken, scored, std::chrono::steady_clock::now() - begin);
   }
+}
+
+// Nobody waits for what has been cancelled, or is past its deadline.
+void Batcher::DropGivenUp(std::vector<Call>& calls) {
+  const auto given_up = [](const Call& call) { return call.context->IsCancelled(); };
+  const auto dropped = std::stable_partition(calls.begin(), calls.end(), std::not_fn(given_up));
+  std::for_each(dropped, calls.end(), [](const Call& call) { call.reactor->Finish(grpc::Status::CANCELLED); });
+  calls.erase(dropped, calls.end());
 }
 
 // Scores those calls that go into one batch with the first, and takes them out.
@@ -99,11 +104,7 @@ void Batcher::ScoreTogether(std::vector<Call>& calls, MergedRequests& merged, st
   merged.Clear();
   for (const Call& call : calls) {
     try {
-      if (call.context->IsCancelled()) {  // or past its deadline: nobody waits for the scores
-        call.reactor->Finish(grpc::Status::CANCELLED);
-      } else {
-        (merged.Add(*call.request) ? together : others).push_back(call);
-      }
+      (merged.Add(*call.request) ? together : others).push_back(call);
     } catch (...) {
       call.reactor->Finish(StatusOfError());
     }

@@ -35,23 +35,26 @@ class Batcher {
   Batcher(ModelRegistry& registry, const BatcherOptions& options);
   ~Batcher();  // scores what waits, then ends
 
-  bool Add(const Call& call);  // false: too many wait already
+  bool Add(const Call& call);  // false: too many wait already, in all or for it to be answered in time
   void Hurry();                // from here on nothing waits for others to share a call with
 
  private:
   void Work();
-  // Those of the oldest calls that one batch can answer in time; none: the end. A call that cannot be answered before
-  // its deadline is taken out into `late`: to score it would make those behind it late too.
-  std::vector<Call> Take(std::vector<Call>& late);
+  // Whether it will be answered within half of the time that it has left, by what calls took lately: the other half is
+  // for what nobody foresees, since a call that comes too late has cost as much. What is idle always tries.
+  bool InTime(const Call& call) const;
+  std::vector<Call> Take();  // the oldest ones, for one batch; none: the end
+  static void DropGivenUp(std::vector<Call>& calls);
   void ScoreTogether(std::vector<Call>& calls, MergedRequests& merged, std::vector<float>& scores);
   void Score(const std::vector<Call>& calls, const Batch& batch, std::vector<float>& scores);
-  void Learn(std::chrono::nanoseconds took, size_t calls);
+  void Done(size_t taken, size_t scored, std::chrono::nanoseconds took);
 
   ModelRegistry& registry_;
   const BatcherOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Call> waiting_;
+  size_t scoring_ = 0;                // taken, and not done
   std::chrono::nanoseconds each_{0};  // what a call took lately
   bool hurrying_ = false, ending_ = false;
   std::vector<std::thread> workers_;

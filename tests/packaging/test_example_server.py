@@ -184,6 +184,28 @@ def test_overload_is_answered_and_the_end_waits_for_calls(programs: Path, model:
     assert all(reply == json.loads(OVERLOADED) for reply in replies if "modelVersion" not in reply), replies
 
 
+def test_calls_that_would_be_late_are_turned_away_at_once(programs: Path, tmp_path: Path) -> None:
+    """Forty calls of some 90 ms each have half a second: the queue has room for all of them, but not the time."""
+    name = "v1-hadamard-softmax-strings"
+    loaded, columns = golden(name)
+    long = {key: [rows[-1 if key.startswith("candidate.") else 3]] for key, rows in columns.items()}
+    for key, rows in long.items():
+        if not key.startswith("user."):
+            rows[0] = (rows[0] * 4000)[:4000]
+    line = write_requests(loaded, long, tmp_path / "one.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "forty.jsonl").write_text("\n".join([line] * 40), encoding="utf-8")
+    server = Server(programs, Path(shutil.copy(GOLDEN / f"{name}.onnx", tmp_path)), "--workers=1", "--batch=1")
+    try:
+        one = server.load("--print", "--deadline_ms=60000", requests=tmp_path / "one.jsonl").stdout
+        assert len(json.loads(one)["scores"]) == 4000
+        lines = server.load("--print", "--deadline_ms=500", requests=tmp_path / "forty.jsonl").stdout.splitlines()
+        assert lines.count(OVERLOADED.strip()) > len(lines) / 2, [line[:40] for line in lines]
+        assert server.load("--print", "--deadline_ms=60000", requests=tmp_path / "one.jsonl").stdout == one
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
 def test_flags_and_files_are_checked(programs: Path, tmp_path: Path) -> None:
     server, load = programs / "din_infer_server", programs / "din_infer_load"
     assert "at least 1 worker" in run(server, "--workers=0", "m.onnx", cwd=tmp_path, check=False).stderr
