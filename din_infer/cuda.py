@@ -26,7 +26,7 @@ from din_infer.kernels.activation import triton_op
 from din_infer.model import description
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
-from din_infer.training.activation_unit import ActivationUnit
+from din_infer.training.activation_unit import ActivationUnit, Part
 from din_infer.training.model import DIN
 from din_infer.training.requests import CPU, Requests, chunk_requests, requests_of
 
@@ -208,7 +208,7 @@ class ServedDIN(DIN):
             nothing = torch.empty((0, params.dim), device=device)
             activation_unit(nothing, [0], nothing, [0], params, backend="triton")
 
-    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
+    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests) -> Tensor:
         key_offsets = requests.offsets[list(self.schema.histories)[i]]
         found: Tensor = activation_unit(
             keys, key_offsets, queries, requests.offsets["candidate"], self._params[i], backend="triton"
@@ -228,8 +228,9 @@ class ServedDIN(DIN):
         assert isinstance(unit, ActivationUnit)
         width, dim = len(unit.layers.first.weight), keys.shape[1]
         some = torch.split(queries, max(1, NUMBERS_AT_A_TIME // (len(keys) * max(width, dim) + width * dim)))
-        valid = torch.ones((len(some[0]), len(keys)), dtype=torch.bool, device=keys.device)
-        return torch.cat([unit.weights(keys.expand(len(q), -1, -1), valid[: len(q)], q) for q in some])
+        valid = torch.ones((1, len(keys)), dtype=torch.bool, device=keys.device)
+        parts = (Part(keys.unsqueeze(0), valid, q.unsqueeze(0)) for q in some)
+        return torch.cat([weights[0] for part in parts for weights in unit.weights(part)])
 
 
 def _result(parts: list[Tensor], device: torch.device, on_device: bool) -> npt.NDArray[np.float32] | Tensor:

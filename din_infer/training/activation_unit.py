@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from din_infer import semantics
 from din_infer.training.layers import FullyConnected
+
+
+class Part(NamedTuple):
+    """B histories of at most T behaviours, and C queries of each, which share it."""
+
+    keys: Tensor  # [B, T, D], zeros where not valid
+    valid: Tensor  # bool [B, T]
+    queries: Tensor  # [B, C, D]
+
+    def places(self) -> Tensor:
+        """Where valid pairs are among all B * T * C of them, int64 [P]."""
+        pairs = self.valid.unsqueeze(2).expand(*self.valid.shape, self.queries.shape[1])
+        return pairs.flatten().nonzero().squeeze(1)
 
 
 class ActivationUnit(nn.Module):
@@ -25,26 +40,45 @@ class ActivationUnit(nn.Module):
         # Embeddings start near 0.05 and products near 0.0025, mute in the range that torch gives so many inputs.
         nn.init.normal_(self.layers.first.weight[:, linear * width :], std=width**-0.5)
 
-    def forward(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
-        """keys [N, T, D], valid bool [N, T], queries [N, D] -> user interest [N, D], zeros where no key is valid."""
-        return torch.bmm(self.weights(keys, valid, queries).unsqueeze(1), keys).squeeze(1)
+    def forward(self, *parts: Part) -> list[Tensor]:
+        """The user interest [B, C, D] of each part's queries, zeros where no key is valid."""
+        weights = self.weights(*parts)
+        return [torch.bmm(w, part.keys) for w, part in zip(weights, parts, strict=True)]
 
-    def weights(self, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
-        """What each key is multiplied by for each query: [N, T], zeros where not valid."""
-        a, b = self.fold(queries)
-        every = torch.bmm(keys, a) + b.unsqueeze(1)  # [N, T, H_1]
-        places = valid.flatten().nonzero().squeeze(1)  # [P]
-        pairs = self.layers.after_first(every.flatten(0, 1).index_select(0, places))
-        weights = keys.new_zeros(valid.numel()).index_copy(0, places, pairs).view_as(valid)
-        return normalized(weights * _scale(self.spec), valid, self.spec.normalize)
+    def weights(self, *parts: Part) -> list[Tensor]:
+        """What each key is multiplied by for each query: [B, C, T] of each part, zeros where not valid.
+
+        Dice's statistics are those of all parts together.
+        """
+        places = [part.places() for part in parts]
+        firsts = [self._first(part).index_select(0, p) for part, p in zip(parts, places, strict=True)]
+        pairs = self.layers.after_first(firsts[0] if len(firsts) == 1 else torch.cat(firsts))
+        scored = zip(parts, places, torch.split(pairs, [len(p) for p in places]), strict=True)
+        return [self._normalized(part, p, weights) for part, p, weights in scored]
+
+    def _first(self, part: Part) -> Tensor:
+        """The first layer of all pairs, valid or not: [B * T * C, H_1]."""
+        (requests, longest, d), each = part.keys.shape, part.queries.shape[1]
+        a, b = self.fold(part.queries.flatten(0, 1))
+        units = b.shape[1]
+        a = a.reshape(requests, each * units, d).transpose(1, 2)
+        every = torch.bmm(part.keys, a).view(requests, longest, each, units) + b.view(requests, 1, each, units)
+        return every.flatten(0, 2)
+
+    def _normalized(self, part: Part, places: Tensor, weights: Tensor) -> Tensor:
+        """[B, C, T] from the weights [P] of the valid pairs."""
+        (requests, longest, _), each = part.keys.shape, part.queries.shape[1]
+        spread = weights.new_zeros(requests * longest * each).index_copy(0, places, weights * _scale(self.spec))
+        spread = spread.view(requests, longest, each).transpose(1, 2)
+        return normalized(spread, part.valid.unsqueeze(1), self.spec.normalize)
 
     def fold(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """A(q) [N, D, H_1] and b(q) [N, H_1] of the first layer, for queries [N, D]."""
+        """A(q) [N, H_1, D] and b(q) [N, H_1] of the first layer, for queries [N, D]."""
         first, d = self.layers.first, self.width
         if self.spec.interaction == "outer":
             w_key, w_query, w_outer = torch.split(first.weight, [d, d, d * d], dim=1)
             per_query = queries @ w_outer.reshape(-1, d).T  # [N, H_1 * D], from w_outer's view [H_1 * D, D]
-            a = w_key + per_query.view(len(queries), -1, d)  # [N, H_1, D]
+            a = w_key + per_query.view(len(queries), len(first.bias), d)  # [N, H_1, D]
         elif self.spec.interaction == "none":
             w_key, w_query = torch.split(first.weight, d, dim=1)
             a = w_key.expand(len(queries), -1, -1)
@@ -52,11 +86,11 @@ class ActivationUnit(nn.Module):
             w_query, w_key, w_difference, w_product = torch.split(first.weight, d, dim=1)
             a = w_key - w_difference + queries.unsqueeze(1) * w_product
             w_query = w_query + w_difference
-        return a.transpose(1, 2), first.bias + queries @ w_query.T
+        return a, first.bias + queries @ w_query.T
 
 
 def naive_user_interest(unit: ActivationUnit, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
-    """What `unit` computes, straight from its definition: slow, obvious, and the oracle of its tests."""
+    """What `unit` computes for keys [N, T, D] and queries [N, D], straight from its definition: the oracle of tests."""
     q = queries.unsqueeze(1).expand_as(keys)  # [N, T, D]
     if unit.spec.interaction == "outer":
         x = torch.cat([keys, q, (keys.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)], dim=-1)
@@ -71,11 +105,11 @@ def naive_user_interest(unit: ActivationUnit, keys: Tensor, valid: Tensor, queri
 
 
 def normalized(weights: Tensor, valid: Tensor, normalize: str) -> Tensor:
-    """weights [N, T], zeros where not valid, as they are (`none`) or under a softmax over the valid ones."""
+    """weights [..., T], zeros where not valid, as they are (`none`) or under a softmax over the valid ones."""
     if normalize == "none":
         return weights
     # A row without a valid behaviour is all -inf and comes out of the softmax as NaN: it is set to zeros.
-    return weights.masked_fill(~valid, -torch.inf).softmax(1).masked_fill(~valid, 0.0)
+    return weights.masked_fill(~valid, -torch.inf).softmax(-1).masked_fill(~valid, 0.0)
 
 
 def _scale(spec: semantics.ActivationUnit) -> float:

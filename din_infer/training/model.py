@@ -14,6 +14,7 @@ from din_infer.semantics import Semantics
 from din_infer.training.activation_unit import ActivationUnit
 from din_infer.training.embedding import Embedding
 from din_infer.training.layers import FullyConnected
+from din_infer.training.parts import parts_of
 from din_infer.training.requests import Requests
 
 
@@ -67,9 +68,9 @@ class DIN(nn.Module):
         if not self.units:
             pooled = _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)
             return pooled.index_select(0, owner)
-        return self._attend(i, keys, self._query(name, candidate), requests, owner)
+        return self._attend(i, keys, self._query(name, candidate), requests)
 
-    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests, owner: Tensor) -> Tensor:
+    def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests) -> Tensor:
         """The i-th activation unit over keys [K, D] of all requests, for queries [N, D]: [N, D]."""
         name, unit = list(self.schema.histories)[i], self.units[i]
         assert isinstance(unit, ActivationUnit)
@@ -77,9 +78,9 @@ class DIN(nn.Module):
             from din_infer.training.fused import fused_interest
 
             return fused_interest(unit, keys, requests.offsets[name], queries, requests.offsets["candidate"])
-        padded, valid = _padded(keys, requests.lengths(name).to(keys.device))
-        interest: Tensor = unit(padded.index_select(0, owner), valid[owner], queries)
-        return interest
+        parts, order = parts_of(keys, requests.offsets[name], queries, requests.offsets["candidate"])
+        interest = torch.cat([interest.flatten(0, 1) for interest in unit(*parts)])
+        return interest if len(parts) == 1 else torch.zeros_like(interest).index_copy(0, order, interest)
 
     def _query(self, history: str, candidate: Mapping[str, Tensor]) -> Tensor:
         """q [N, D]: the candidate's embeddings of the history's features, zeros for those it does not list."""
@@ -98,15 +99,6 @@ class DIN(nn.Module):
     def file_parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """Copies of all values as float32 arrays: `weights` [out, in], `alpha`, `mean` and `var` [H], statistics []."""
         return {name: np.array(value.detach().cpu().numpy(), dtype=np.float32) for name, value in self.named_values()}
-
-
-def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys [K, D] of B requests as [B, T, D], zeros behind each history's end, and which of them are valid [B, T]."""
-    longest = int(lengths.max()) if len(lengths) else 0
-    valid = torch.arange(longest, device=keys.device) < lengths.unsqueeze(1)
-    places = valid.flatten().nonzero().squeeze(1)
-    padded = keys.new_zeros(valid.numel(), keys.shape[1]).index_copy(0, places, keys)
-    return padded.view(*valid.shape, keys.shape[1]), valid
 
 
 def _pooled(keys: Tensor, lengths: Tensor, pooling: str) -> Tensor:

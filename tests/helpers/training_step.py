@@ -12,10 +12,11 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from din_infer.schema import Schema
-from din_infer.training.activation_unit import ActivationUnit, naive_user_interest
+from din_infer.training.activation_unit import ActivationUnit, Part, naive_user_interest
 from din_infer.training.config import TrainConfig
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer
@@ -25,9 +26,17 @@ from din_infer.training.regularisation import MiniBatchAware
 STEPS = 12
 
 
+def naive_forward(unit: ActivationUnit, *parts: Part) -> list[Tensor]:
+    """The naive first layer on the only part, one request."""
+    ((keys, valid, queries),) = parts
+    each = queries.shape[1]
+    interest = naive_user_interest(unit, keys.expand(each, -1, -1), valid.expand(each, -1), queries[0])
+    return [interest.unsqueeze(0)]
+
+
 def main(form: str, rows: int, dim: int, behaviours: int, candidates: int, regularisation: str = "mba") -> None:
     if form == "naive":
-        ActivationUnit.forward = naive_user_interest  # type: ignore[method-assign, assignment]
+        ActivationUnit.forward = naive_forward  # type: ignore[method-assign]
     torch.manual_seed(0)
     schema = Schema.from_dict(
         {

@@ -9,7 +9,7 @@ from torch import Tensor
 from din_infer import semantics
 from din_infer.semantics import ACTIVATIONS, DICE_EPS, NORMALIZATIONS
 from din_infer.semantics import TRAINING_INTERACTIONS as INTERACTIONS
-from din_infer.training.activation_unit import ActivationUnit, naive_user_interest
+from din_infer.training.activation_unit import ActivationUnit, Part, naive_user_interest
 from din_infer.training.activations import Dice
 
 D = 5
@@ -33,13 +33,19 @@ def make_batch() -> tuple[Tensor, Tensor, Tensor]:
     return keys.masked_fill(~valid.unsqueeze(-1), 0.0), valid, torch.randn(6, D, dtype=torch.float64)
 
 
+def folded(unit: ActivationUnit, keys: Tensor, valid: Tensor, queries: Tensor) -> Tensor:
+    """The user interest [N, D] of queries [N, D] with histories [N, T, D] of their own."""
+    (interest,) = unit(Part(keys, valid, queries.unsqueeze(1)))
+    return interest.squeeze(1)
+
+
 def outputs_and_gradients(unit: ActivationUnit, naive: bool) -> list[Tensor]:
     torch.manual_seed(3)
     keys, valid, queries = make_batch()
     keys.requires_grad_()
     queries.requires_grad_()
     unit.zero_grad()
-    interest = naive_user_interest(unit, keys, valid, queries) if naive else unit(keys, valid, queries)
+    interest = naive_user_interest(unit, keys, valid, queries) if naive else folded(unit, keys, valid, queries)
     (interest * torch.randn_like(interest)).sum().backward()
     gradients = [p.grad for p in unit.parameters()]
     return [g for g in (interest.detach(), keys.grad, queries.grad, *gradients) if g is not None]
@@ -51,9 +57,9 @@ def outputs_and_gradients(unit: ActivationUnit, naive: bool) -> list[Tensor]:
 def test_fold_equals_the_definition(interaction: str, activation: str, training: bool) -> None:
     torch.manual_seed(0)
     unit = make_unit(activation, interaction=interaction).train(training)
-    folded, naive = outputs_and_gradients(unit, naive=False), outputs_and_gradients(unit, naive=True)
-    assert len(folded) == 3 + len(list(unit.parameters()))
-    for a, b in zip(folded, naive, strict=True):
+    fast, naive = outputs_and_gradients(unit, naive=False), outputs_and_gradients(unit, naive=True)
+    assert len(fast) == 3 + len(list(unit.parameters()))
+    for a, b in zip(fast, naive, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
@@ -66,8 +72,8 @@ def test_fold_equals_the_definition_in_all_shapes(
 ) -> None:
     torch.manual_seed(0)
     unit = make_unit("prelu", hidden, interaction=interaction, scale=scale, normalize=normalize)
-    folded, naive = outputs_and_gradients(unit, naive=False), outputs_and_gradients(unit, naive=True)
-    for a, b in zip(folded, naive, strict=True):
+    fast, naive = outputs_and_gradients(unit, naive=False), outputs_and_gradients(unit, naive=True)
+    for a, b in zip(fast, naive, strict=True):
         assert torch.isfinite(a).all()
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
@@ -85,7 +91,7 @@ def test_one_pair_by_hand(interaction: str, normalize: str) -> None:
     h = torch.tanh(values["weights.0"] @ x + values["biases.0"])
     a = (values["weights.1"] @ h + values["biases.1"]) * 2.0
     expected = k if normalize == "softmax" else a * k
-    got = unit(k.view(1, 1, D), torch.ones(1, 1, dtype=torch.bool), q.view(1, D))
+    got = folded(unit, k.view(1, 1, D), torch.ones(1, 1, dtype=torch.bool), q.view(1, D))
     torch.testing.assert_close(got[0], expected, rtol=0, atol=1e-12)
 
 
@@ -94,7 +100,7 @@ def test_no_behaviour_no_interest() -> None:
         unit = make_unit("dice", normalize=normalize)
         valid = torch.zeros(2, 0, dtype=torch.bool)
         keys, queries = torch.zeros(2, 0, D, dtype=torch.float64), torch.randn(2, D, dtype=torch.float64)
-        assert torch.equal(unit(keys, valid, queries), torch.zeros(2, D, dtype=torch.float64))
+        assert torch.equal(folded(unit, keys, valid, queries), torch.zeros(2, D, dtype=torch.float64))
 
 
 def test_dice_is_equation_3_over_the_rows_that_it_is_given() -> None:
@@ -118,8 +124,9 @@ def test_padding_does_not_reach_dices_statistics() -> None:
     units = [make_unit("dice"), make_unit("dice")]
     units[1].load_state_dict(units[0].state_dict())
     padding = torch.zeros(6, 20, D, dtype=torch.float64)
-    units[0](keys, valid, queries)
-    units[1](torch.cat([keys, padding], 1), torch.cat([valid, torch.zeros(6, 20, dtype=torch.bool)], 1), queries)
+    folded(units[0], keys, valid, queries)
+    longer = torch.cat([keys, padding], 1), torch.cat([valid, torch.zeros(6, 20, dtype=torch.bool)], 1)
+    folded(units[1], *longer, queries)
     for name, value in units[0].state_dict().items():
         torch.testing.assert_close(units[1].state_dict()[name], value)
 

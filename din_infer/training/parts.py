@@ -1,0 +1,72 @@
+"""Cuts a mini-batch into parts whose histories are of similar length, so that padding stays small beside the pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from din_infer.training.activation_unit import Part
+from din_infer.training.requests import take_ranges
+
+PADDED_PAIRS = 1 << 15  # of a part with several requests; 512 candidates with 50 behaviours each are below it
+
+
+def parts_of(keys: Tensor, key_offsets: Tensor, queries: Tensor, query_offsets: Tensor) -> tuple[list[Part], Tensor]:
+    """Keys [K, D] and queries [N, D] of all requests in parts, and the places in `queries` of what they give, int64 [N].
+
+    The candidates of a request that is a part alone share its history; in other parts each has a copy.
+    """
+    runs = even_runs(key_offsets.diff(), query_offsets.diff())
+    if len(runs) == 1:
+        whole = _part(keys, key_offsets.diff(), queries, query_offsets.diff())
+        return [whole], torch.arange(len(queries), device=keys.device)
+    parts, places = [], []
+    for run in runs:
+        of_keys, key_ends = take_ranges(key_offsets, run, keys.device)
+        of_queries, query_ends = take_ranges(query_offsets, run, keys.device)
+        taken = keys.index_select(0, of_keys), queries.index_select(0, of_queries)
+        parts.append(_part(taken[0], key_ends.diff(), taken[1], query_ends.diff()))
+        places.append(of_queries)
+    return parts, torch.cat(places)
+
+
+def _part(keys: Tensor, lengths: Tensor, queries: Tensor, candidates: Tensor) -> Part:
+    padded, valid = _padded(keys, lengths.to(keys.device))
+    if len(lengths) == 1:
+        return Part(padded, valid, queries.unsqueeze(0))
+    owner = torch.repeat_interleave(candidates.to(keys.device), output_size=len(queries))
+    return Part(padded.index_select(0, owner), valid[owner], queries.unsqueeze(1))
+
+
+def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
+    """Numbers of the requests of each part; all in one, in their order, where that pads to PADDED_PAIRS at most.
+
+    Otherwise the longest histories come first, and a part takes the next as long as its pairs, all padded to its first
+    history, are PADDED_PAIRS at most. Where the next part's first history is at least half as long, a part is padded to
+    twice its pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most.
+    """
+    if _padded_pairs(lengths, int(candidates.sum())) <= PADDED_PAIRS:
+        return [torch.arange(len(lengths))]
+    order = torch.argsort(lengths, descending=True, stable=True)
+    runs, longest, asked, start = [], lengths[order].tolist(), candidates[order].tolist(), 0
+    while start < len(order):
+        stop, total = start + 1, asked[start]
+        while stop < len(order) and longest[start] * (total + asked[stop]) <= PADDED_PAIRS:
+            total += asked[stop]
+            stop += 1
+        runs.append(order[start:stop])
+        start = stop
+    return runs
+
+
+def _padded_pairs(lengths: Tensor, candidates: int) -> int:
+    return candidates * int(lengths.max()) if len(lengths) else 0
+
+
+def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys [K, D] of B requests as [B, T, D], zeros behind each history's end, and which of them are valid [B, T]."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    valid = torch.arange(longest, device=keys.device) < lengths.unsqueeze(1)
+    places = valid.flatten().nonzero().squeeze(1)
+    padded = keys.new_zeros(valid.numel(), keys.shape[1]).index_copy(0, places, keys)
+    return padded.view(*valid.shape, keys.shape[1]), valid
