@@ -92,7 +92,7 @@ class Trainings:
     def _library(self, name: str, options: Options, seed: int) -> Result:
         chosen = LibraryOptions(**options, batch_size=self.defaults.batch_size, seed=seed)
         budget = {"epochs": self.defaults.epochs, "patience": self.defaults.patience}
-        identity = {"data": self.runner.fingerprint, **budget, **asdict(chosen)}
+        identity = {"data": self.runner.data.files, **budget, **asdict(chosen)}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
         folder = self.out / "runs" / f"{name}-seed{seed}-{digest}"
         if not (folder / "result.json").is_file():

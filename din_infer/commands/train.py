@@ -113,12 +113,14 @@ def train(
         torch.set_num_threads(threads)
     trainer = Trainer(data, config, device)
     out.mkdir(parents=True, exist_ok=True)
+    state_file = out / "training.pt"
     with _progress_bar(trainer.candidates) as progress:
-        checkpoint, metrics, _ = trainer.run(progress, out / "training.pt", resume)
+        checkpoint, metrics, _ = trainer.run(progress, state_file, resume)
     save_checkpoint(checkpoint, out)
     config.write(out / "config.yaml")
     found = {**metrics, **calibration(checkpoint.facts)}
     (out / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    state_file.unlink()  # not before: a disk that is full by now leaves what --resume needs
     if as_json:
         print(json.dumps(found))
     else:

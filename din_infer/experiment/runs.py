@@ -20,7 +20,6 @@ from din_infer.training.checkpoint import Checkpoint, save_checkpoint
 from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Metrics, Trainer, TrainingData
 
-FILES = ("schema.yaml", "train.parquet", "valid.parquet", "test.parquet")
 RESULT, PROBABILITIES = "result.json", "test.npy"
 BINS_PER_DOUBLING = 1  # of a row's frequency, in the picture of row norms
 
@@ -69,7 +68,6 @@ class Runner:
     """Trains what is not in `out/runs` yet. A training that was killed goes on from its last epoch."""
 
     def __init__(self, data_folder: Path, out: Path, progress: Progress = lambda run, done, total, loss: None) -> None:
-        self.fingerprint = fingerprint(data_folder)
         self.data = TrainingData.read(data_folder)
         self.out, self.progress = out, progress
 
@@ -80,7 +78,7 @@ class Runner:
 
     def run(self, variant: str, config: TrainConfig) -> Run:
         """The results of one run, trained now or before."""
-        identity = json.dumps({"data": self.fingerprint, "config": config.model_dump(mode="json")}, sort_keys=True)
+        identity = json.dumps({"data": self.data.files, "config": config.model_dump(mode="json")}, sort_keys=True)
         name = f"{slug(variant)}-seed{config.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
         folder = self.out / "runs" / name
         if not (folder / RESULT).is_file():
@@ -91,9 +89,8 @@ class Runner:
     def _train(self, folder: Path, name: str, config: TrainConfig) -> None:
         trainer = Trainer(self.data, config)
         total = trainer.candidates
-        trained = trainer.run(
-            lambda done, loss: self.progress(name, done, total, loss), folder / "training.pt", resume=True
-        )
+        state_file = folder / "training.pt"
+        trained = trainer.run(lambda done, loss: self.progress(name, done, total, loss), state_file, resume=True)
         save_checkpoint(trained.checkpoint, folder)
         config.write(folder / "config.yaml")
         np.save(folder / PROBABILITIES, trained.probabilities["test"])
@@ -107,6 +104,7 @@ class Runner:
         part = folder / f".{RESULT}"
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         part.replace(folder / RESULT)  # last, for it says that the run is complete
+        state_file.unlink()
 
     def search(self, spec: Spec, variant: str) -> tuple[Options, list[tuple[Options, float]]]:
         """The best combination of `spec.search` for a variant, and the validation score of each."""
@@ -154,18 +152,6 @@ def row_norms(checkpoint: Checkpoint, samples: dict[str, npt.NDArray[np.int64]])
             median=quantiles[:, 1].tolist(),
             high=quantiles[:, 2].tolist(),
         )
-    return found
-
-
-def fingerprint(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that training reads. Raises DataError where one is missing."""
-    found = {}
-    for name in FILES:
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{path}: expected a file that `din-infer data` wrote, got none")
-        with path.open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

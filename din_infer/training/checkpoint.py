@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
-    """Writes `run_dir/checkpoint.pt` and returns its path."""
+    """Writes `run_dir/checkpoint.pt`, in place of one that is there once it is complete, and returns its path."""
     path = Path(run_dir) / FILE_NAME
     content = {
         "format": FORMAT,
@@ -55,7 +55,9 @@ def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
         "state": checkpoint.model.state_dict(),
         "facts": dict(checkpoint.facts),
     }
-    torch.save(content, path)
+    part = path.with_name(f".{path.name}")
+    torch.save(content, part)
+    part.replace(path)
     return path
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from din_infer.data.requests import facts_of, groups_of, labels_of, read_requests, read_schema
+from din_infer.data.requests import SCHEMA_FILE, facts_of, groups_of, labels_of, read_requests, read_schema
 from din_infer.errors import DataError, InputError, TrainingError
 from din_infer.extras import require
 from din_infer.schema import Schema
@@ -33,6 +34,7 @@ from din_infer.training.requests import Requests, chunk_requests, take_ranges
 from din_infer.training.state import TrainingState
 from din_infer.training.vocabulary import Vocabulary, build_vocabularies
 
+SPLITS = ("train", "valid", "test")
 Metrics = dict[str, dict[str, float | None]]
 Progress = Callable[[int, float], None]  # (candidates done in all epochs, loss of the last mini-batch)
 
@@ -49,11 +51,15 @@ class Split:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A folder of requests, prepared: vocabularies of the training split, and all three splits."""
+    """A folder of requests, prepared: vocabularies of the training split, and all three splits.
+
+    `files` is the SHA-256 of each file that was read.
+    """
 
     schema: Schema
     vocabularies: Mapping[str, Vocabulary]
     splits: Mapping[str, Split]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> TrainingData:
@@ -66,7 +72,7 @@ class TrainingData:
             splits[name] = read_split(schema, vocabularies, read_requests(folder / f"{name}.parquet"))
         if len(splits["train"].labels) == 0:
             raise DataError(f"{folder / 'train.parquet'}: expected labelled candidates, got none")
-        return cls(schema, vocabularies, splits)
+        return cls(schema, vocabularies, splits, fingerprint(folder))
 
     def samples_per_row(self) -> dict[str, Tensor]:
         """n_j of every table's rows in the training split; see `regularisation.samples_per_row`."""
@@ -110,7 +116,7 @@ class Trainer:
         """Trains, and evaluates the best epoch's model on valid and test.
 
         After each epoch `state_file` takes what `resume` needs to go on from there, to the same weights as without a
-        break; in the end it is removed. Raises DataError where it is damaged or of another training.
+        break; who has stored the result removes it. Raises DataError where it is damaged or of another training.
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
@@ -118,7 +124,8 @@ class Trainer:
             model = DIN(self.schema, self.semantics, sizes, self.config.dropout, self.config.batch_norm)
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
             model.to(self.device).fused = self.device_name == "cuda"
-            state = TrainingState(model, self._optimizer(model), self._identity())
+            files = {f"SHA-256 of {name}": digest for name, digest in self.data.files.items()}
+            state = TrainingState(model, self._optimizer(model), {**self._identity(), **files})
             if resume and state_file is not None and state_file.is_file():
                 state.load(state_file)
             self._fit(state, progress, state_file)
@@ -127,14 +134,12 @@ class Trainer:
         probabilities = {name: predict_requests(model, self.splits[name].requests) for name in ("valid", "test")}
         metrics = {name: self._metrics(self.splits[name], p) for name, p in probabilities.items()}
         facts = {**self._identity(), "epochs": state.epochs, "best_epoch": state.best_epoch, "metrics": metrics}
-        if state_file is not None:
-            state_file.unlink(missing_ok=True)
         model.to("cpu").fused = False
         checkpoint = Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts)
         return Trained(checkpoint, metrics, probabilities)
 
     def _identity(self) -> dict[str, Any]:
-        """What two trainings have in common if they end with the same weights; JSON."""
+        """What, beside their files, two trainings have in common if they end with the same weights; JSON."""
         data = {name: dict(split.facts) for name, split in self.splits.items()}
         return {"data": data, "config": self.config.model_dump(mode="json"), "device": self.device_name}
 
@@ -209,6 +214,18 @@ def negative_weight(trained: Mapping[str, Any], measured: Mapping[str, Any]) -> 
     """What a negative counts in log loss and PCOC, where two splits' facts sample negatives at different rates."""
     rates = [facts.get("sampled_negatives") for facts in (trained, measured)]
     return rates[0] / rates[1] if rates[0] and rates[1] else 1.0
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that training reads. Raises DataError where one is missing."""
+    found = {}
+    for name in (SCHEMA_FILE, *(f"{split}.parquet" for split in SPLITS)):
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: expected a file that `din-infer data` wrote, got none")
+        with path.open("rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def dense_statistics(schema: Schema, train: Requests) -> dict[str, tuple[float, float]]:

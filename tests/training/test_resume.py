@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from liked_genres import split_table, write_folder
+from typer.testing import CliRunner
 
+from din_infer.commands import train
 from din_infer.data.requests import write_requests
 from din_infer.errors import DataError
 from din_infer.tables import columns_of
@@ -53,7 +56,7 @@ def test_a_resumed_training_ends_with_the_same_weights(folder: Path, regularisat
     assert got.facts == expected.facts
     for name, value in expected.model.state_dict().items():
         assert torch.equal(got.model.state_dict()[name], value), name
-    assert not state_file.exists()
+    assert state_file.is_file()  # until the result is stored
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,9 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "another"})
     with pytest.raises(DataError, match=r"training.pt: expected data .*another"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+    write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "valid"})
+    with pytest.raises(DataError, match=r"training.pt: expected SHA-256 of valid.parquet .*, got "):
+        Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
     content = torch.load(state_file, weights_only=True)
     write_requests(split_table(1, 60), folder / "valid.parquet", {"part": "valid"})
     for part in ("model", "optimizer", "generator", "epochs"):
@@ -89,6 +95,33 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     state_file.write_bytes(b"PK")
     with pytest.raises(DataError, match="expected the state of a stopped training, got"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+
+
+def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+    train.register(app)
+    command = [str(folder), "--out", str(folder), "--epochs", "1", "--resume"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    older = (folder / "checkpoint.pt").read_bytes()
+    assert not (folder / "training.pt").exists()
+    save = torch.save
+
+    def full(content: Any, path: Path) -> None:
+        if "checkpoint" in path.name:
+            path.write_bytes(b"PK")
+            raise OSError("no space left on device")
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert isinstance(CliRunner().invoke(app, [*command, "--seed", "1"]).exception, OSError)
+    assert (folder / "checkpoint.pt").read_bytes() == older
+    assert (folder / "training.pt").is_file()
+    monkeypatch.undo()
+    assert CliRunner().invoke(app, [*command, "--seed", "1"]).exit_code == 0
+    assert (folder / "checkpoint.pt").read_bytes() != older
+    assert not (folder / "training.pt").exists()
 
 
 def test_the_best_epoch_is_kept(folder: Path) -> None:
