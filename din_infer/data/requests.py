@@ -98,8 +98,15 @@ def read_schema(folder: Path) -> Schema:
 
 
 def labels_of(table: pa.Table, schema: Schema, candidates: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Labels 0 or 1 of all candidates, float32 [N]; `candidates` [B] is the number of candidates of each request."""
+    """Labels 0 or 1 of all candidates, float32 [N]; `candidates` [B] is the number of candidates of each request.
+
+    A scalar column is that of requests with one candidate each.
+    """
     column = _column(table, schema.label)
+    if pa.types.is_fixed_size_list(column.type):
+        column = column.cast(pa.list_(column.type.value_type))
+    if not pa.types.is_nested(column.type) and (candidates == 1).all():
+        column = pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), column)
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         raise DataError(f"{schema.label}: expected a list beside the candidates, got {column.type}")
     lengths = np.diff(column.offsets.to_numpy())
@@ -115,7 +122,10 @@ def groups_of(table: pa.Table, schema: Schema) -> npt.NDArray[np.int64] | None:
     """GAUC's group of each request, int64 [B] from 0 upwards; None where the schema names no group column."""
     if schema.request.group is None:
         return None
-    groups = _column(table, schema.request.group).dictionary_encode(null_encoding="encode")
+    groups = _column(table, schema.request.group)
+    if pa.types.is_dictionary(groups.type):
+        groups = groups.dictionary_decode()
+    groups = groups.dictionary_encode(null_encoding="encode")
     indices: npt.NDArray[np.int64] = groups.indices.to_numpy().astype(np.int64)
     return indices
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ BUILT_IN: dict[str, Options] = {
     "din-l2": {"regularisation": "l2"},
     "din-no-penalty": {"regularisation": "none"},
 }
+NAME = re.compile(r"[^\W_][\w .,:=+()-]*")  # what Markdown's tables show as it is
 DEFAULT = ("base", "din", "din-l2", "din-no-penalty")
 
 
@@ -75,6 +77,9 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
+        for name in self.variants:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"variants: expected a name of letters, digits and ' _.,:=+()-', got {name!r}")
         if self.base and self.base not in self.variants:
             raise ValueError(f"base: expected one of {', '.join(self.variants)}, got {self.base!r}")
         if len(set(self.seeds)) < len(self.seeds):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from din_infer.data.requests import read_requests
 from din_infer.training.checkpoint import load_checkpoint
-from din_infer.training.loop import Metrics, negative_weight, read_split
+from din_infer.training.loop import Metrics, named, negative_weight, read_split
 from din_infer.training.metrics import evaluate
 from din_infer.training.predict import predict_requests
 
@@ -18,7 +18,8 @@ def evaluate_checkpoint(run: Path, files: Sequence[Path]) -> Metrics:
     trained = checkpoint.facts.get("data", {}).get("train", {})
     found: Metrics = {}
     for path in files:
-        split = read_split(checkpoint.schema, checkpoint.vocabularies, read_requests(path))
+        with named(path):
+            split = read_split(checkpoint.schema, checkpoint.vocabularies, read_requests(path))
         probabilities = predict_requests(checkpoint.model, split.requests)
         weight = negative_weight(trained, split.facts)
         found[str(path)] = evaluate(split.labels.numpy(), probabilities, split.groups, weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +66,14 @@ class TrainingData:
     def read(cls, folder: Path) -> TrainingData:
         """Reads train, valid, test .parquet and schema.yaml. Raises DataError, SchemaError and InputError."""
         schema = read_schema(folder)
-        train = read_requests(folder / "train.parquet")
-        vocabularies = build_vocabularies(schema, columns_of(train, schema))
-        splits = {"train": read_split(schema, vocabularies, train)}
-        for name in ("valid", "test"):
-            splits[name] = read_split(schema, vocabularies, read_requests(folder / f"{name}.parquet"))
+        vocabularies: Mapping[str, Vocabulary] = {}
+        splits = {}
+        for name in SPLITS:
+            with named(path := folder / f"{name}.parquet"):
+                table = read_requests(path)
+                if name == "train":
+                    vocabularies = build_vocabularies(schema, columns_of(table, schema))
+                splits[name] = read_split(schema, vocabularies, table)
         if len(splits["train"].labels) == 0:
             raise DataError(f"{folder / 'train.parquet'}: expected labelled candidates, got none")
         return cls(schema, vocabularies, splits, fingerprint(folder))
@@ -208,6 +212,15 @@ def read_split(schema: Schema, vocabularies: Mapping[str, Vocabulary], table: pa
         groups=None if groups is None else np.repeat(groups, candidates),
         facts=facts_of(table),
     )
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Puts the file's name before errors in it that lack it."""
+    try:
+        yield
+    except (DataError, InputError) as error:
+        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from None
 
 
 def negative_weight(trained: Mapping[str, Any], measured: Mapping[str, Any]) -> float:

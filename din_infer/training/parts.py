@@ -12,7 +12,7 @@ PADDED_PAIRS = 1 << 15  # of a part with several requests; 512 candidates with 5
 
 
 def parts_of(keys: Tensor, key_offsets: Tensor, queries: Tensor, query_offsets: Tensor) -> tuple[list[Part], Tensor]:
-    """Keys [K, D] and queries [N, D] of all requests in parts, and the places in `queries` of what they give, int64 [N].
+    """Keys [K, D] and queries [N, D] of all requests in parts, and the places in `queries` of what those give [N].
 
     The candidates of a request that is a part alone share its history; in other parts each has a copy.
     """

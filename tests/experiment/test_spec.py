@@ -46,6 +46,7 @@ def test_a_search_goes_over_common_and_under_the_variants_own() -> None:
         ({"variants": ["dien"]}, "variants|expected some of base, .* got 'dien'"),
         ({"variants": {}}, r"variants: .*at least 1"),
         ({"variants": {"a": {"interaction": "inner"}}}, "interaction: .* got 'inner'"),
+        ({"variants": {"we|ird *n*": None}}, r"variants: expected a name of letters, .* got 'we\|ird \*n\*'"),
         ({"variants": {"a": {"seed": 3}}}, "`seeds` to name the seeds"),
         ({"common": {"widths": 3}}, "widths: Extra inputs"),
         ({"search": {"dropout": []}}, r"search.dropout: .*at least 1"),

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from liked_genres import split_table, write_folder
 from sklearn.metrics import log_loss, roc_auc_score
 
-from din_infer.data.requests import write_requests
+from din_infer.data.requests import groups_of, labels_of, read_schema, write_requests
 from din_infer.errors import DataError, InputError, SchemaError, TrainingError
 from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
@@ -115,8 +116,9 @@ def test_what_a_folder_gets_wrong(folder: Path) -> None:
     ]
     for wrong, error, message in cases:
         write_requests(wrong, folder / "train.parquet", {})
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=message) as raised:
             Trainer(folder, TrainConfig())
+        assert str(raised.value).count("train.parquet: ") == 1
     (folder / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="expected a Parquet file of requests, got"):
         Trainer(folder, TrainConfig())
@@ -126,6 +128,18 @@ def test_what_a_folder_gets_wrong(folder: Path) -> None:
     (folder / "schema.yaml").unlink()
     with pytest.raises(DataError, match="expected a schema, got no file"):
         Trainer(folder, TrainConfig())
+
+
+def test_groups_and_labels_of_other_arrow_types_are_the_same(folder: Path) -> None:
+    table, schema = split_table(0), read_schema(folder)
+    encoded = table.set_column(1, "user_id", table["user_id"].dictionary_encode())
+    assert np.array_equal(groups_of(encoded, schema), groups_of(table, schema))
+    ones = table.filter(pc.equal(pc.list_value_length(table["label"]), 1))
+    counts, expected = np.ones(len(ones), np.int64), labels_of(ones, schema, np.ones(len(ones), np.int64))
+    assert 0 < expected.sum() < len(ones)
+    flat = ones["label"].combine_chunks().flatten()
+    for labels in (flat, flat.cast(pa.bool_()), pa.FixedSizeListArray.from_arrays(flat, 1)):
+        assert np.array_equal(labels_of(ones.set_column(8, "label", labels), schema, counts), expected)
 
 
 def test_mini_batches_are_whole_requests() -> None:
