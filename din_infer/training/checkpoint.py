@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from din_infer.embedding_tables import restored_parameters
 from din_infer.errors import DataError
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
+from din_infer.training.files import read_file, write_file
 from din_infer.training.model import DIN
 from din_infer.training.vocabulary import Vocabulary
 
@@ -55,9 +55,7 @@ def save_checkpoint(checkpoint: Checkpoint, run_dir: str | Path) -> Path:
         "state": checkpoint.model.state_dict(),
         "facts": dict(checkpoint.facts),
     }
-    part = path.with_name(f".{path.name}")
-    torch.save(content, part)
-    part.replace(path)
+    write_file(content, path)
     return path
 
 
@@ -77,10 +75,7 @@ def load_checkpoint(run_dir: str | Path) -> Checkpoint:
     path = Path(run_dir) / FILE_NAME
     if not path.is_file():
         raise DataError(f"{path}: expected a checkpoint written by `din-infer train`, got no file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: expected a checkpoint written by `din-infer train`, got {error}") from None
+    content = read_file(path, "a checkpoint written by `din-infer train`")
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise DataError(f"{path}: expected checkpoint format {FORMAT}, got {found!r}")

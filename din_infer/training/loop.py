@@ -129,7 +129,8 @@ class Trainer:
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
             model.to(self.device).fused = self.device_name == "cuda"
             files = {f"SHA-256 of {name}": digest for name, digest in self.data.files.items()}
-            state = TrainingState(model, self._optimizer(model), {**self._identity(), **files})
+            identity = {**self._identity(), "threads": torch.get_num_threads(), **files}
+            state = TrainingState(model, self._optimizer(model), identity)
             if resume and state_file is not None and state_file.is_file():
                 state.load(state_file)
             self._fit(state, progress, state_file)

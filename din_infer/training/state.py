@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from din_infer.errors import DataError
+from din_infer.training.files import read_file, write_file
 from din_infer.training.model import DIN
 from din_infer.training.optimizer import Optimizer
 
@@ -44,7 +44,7 @@ class TrainingState:
         return patience > 0 and len(self.epochs) - self.best_epoch >= patience
 
     def save(self, path: Path) -> None:
-        """Replaces `path` at once, so that a training killed while it writes keeps the file before."""
+        """Writes what `load` needs."""
         content = {
             "format": FORMAT,
             "identity": dict(self.identity),
@@ -56,16 +56,11 @@ class TrainingState:
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
         }
-        part = path.with_name(f".{path.name}")
-        torch.save(content, part)
-        part.replace(path)
+        write_file(content, path)
 
     def load(self, path: Path) -> None:
         """Goes on from `path`, torch's random generator included. Raises DataError where it does not fit."""
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: expected the state of a stopped training, got {error}") from None
+        content = read_file(path, "the state of a stopped training")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DataError(f"{path}: expected the state of a stopped training of format {FORMAT}, got another file")
         identity = content.get("identity") or {}

@@ -205,6 +205,24 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_no_flipped_bit_goes_unnoticed(schema: Schema, columns: dict[str, Any], tmp_path: Path) -> None:
+    path = save_checkpoint(make_checkpoint(schema, columns, "activation_unit"), tmp_path)
+    whole, right = path.read_bytes(), load_checkpoint(tmp_path).model.state_dict()
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            read = load_checkpoint(tmp_path).model.state_dict()
+        except DataError:
+            refused += 1
+        else:  # what no checksum covers: padding between the parts
+            assert all(torch.equal(value, right[name]) for name, value in read.items())
+    assert refused > 15
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"checkpoint\.pt: expected a checkpoint written by .*, got .+"):
+        load_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("part", ["schema", "semantics", "vocabularies", "state", "facts", "weights"])
 def test_a_checkpoint_that_lacks_a_part_is_refused(
     schema: Schema, columns: dict[str, Any], tmp_path: Path, part: str

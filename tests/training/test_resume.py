@@ -80,6 +80,11 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
         trainer.run(kill_after(0.3 * trainer.candidates), state_file)
     with pytest.raises(DataError, match=r"training.pt: expected config .*'seed': 1"):
         Trainer(folder, TrainConfig(**SHORT, seed=1)).run(state_file=state_file, resume=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    with pytest.raises(DataError, match=rf"training.pt: expected threads {threads + 1}, got {threads}"):
+        Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+    torch.set_num_threads(threads)
     write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "another"})
     with pytest.raises(DataError, match=r"training.pt: expected data .*another"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
