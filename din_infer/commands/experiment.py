@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def experiment(
     data: Annotated[
-        Path, typer.Argument(help="Folder with train, valid, test .parquet and schema.yaml.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Folder that `din-infer data` wrote: train, valid, test .parquet and schema.yaml.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; runs that it has already are kept.", show_default=False)],
     spec: Annotated[

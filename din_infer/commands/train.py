@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder with train, valid, test .parquet and schema.yaml.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Folder that `din-infer data` wrote: train, valid, test .parquet and schema.yaml.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="din | base. [default: din]")] = None,
@@ -59,7 +62,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of weights and order of requests. [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="cpu | cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch. [default: PyTorch's own]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a training that was stopped in --out: same data, options, threads."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Train a DIN, or the base model it is compared with, and measure it on the valid and test splits.
