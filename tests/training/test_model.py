@@ -13,6 +13,7 @@ import torch
 from din_infer.errors import DataError, InputError
 from din_infer.schema import Schema
 from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
+from din_infer.training import parts
 from din_infer.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict, predict_requests
@@ -147,6 +148,14 @@ def test_predictions_are_what_the_file_parameters_say(schema: Schema, columns: d
     assert got.dtype == np.float32
     assert len(set(expected)) > 10
     np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6)
+
+
+def test_parts_change_no_prediction(schema: Schema, columns: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = make_checkpoint(schema, columns, "activation_unit")
+    whole = predict(checkpoint, columns)
+    assert np.ptp(whole) > 0.1
+    monkeypatch.setattr(parts, "PADDED_PAIRS", 2)
+    np.testing.assert_allclose(predict(checkpoint, columns), whole, rtol=0, atol=1e-6)
 
 
 def test_names_and_shapes_of_the_file_parameters(schema: Schema, columns: dict[str, Any]) -> None:
