@@ -78,8 +78,7 @@ const float* PackedLayers::Keep(const float* values, int64_t n) {
 }
 
 float* PackedLayers::Allocate(int64_t n) {
-  constexpr int64_t kWhole = kernels::kWidestVector;
-  return storage_.emplace_back(static_cast<size_t>((n + kWhole - 1) / kWhole * kWhole)).data();
+  return storage_.emplace_back(static_cast<size_t>(kernels::WholeVectors(n))).data();
 }
 
 size_t PackedLayers::bytes() const {

@@ -55,7 +55,9 @@ class PackedLayers {
   PackedLayers(PackedLayers&&) = default;  // view_ points into what is moved along; a copy's would not
 
   const kernels::Layers& view() const { return view_; }
-  size_t scratch() const { return static_cast<size_t>(2 * view_.widest * kernels::Kernels().tile); }  // floats
+  size_t scratch() const {  // floats
+    return static_cast<size_t>(2 * kernels::WholeVectors(view_.widest) * kernels::Kernels().tile);
+  }
   size_t bytes() const;
   int64_t Work() const;  // multiply-adds of a column past the first layer
 

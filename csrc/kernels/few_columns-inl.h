@@ -15,12 +15,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
-// Vectors of units side by side. With two columns that makes eight chains of multiply-adds, which hide their latency.
-inline constexpr int kUnitVectors = 4;
+// Accumulators: columns times vectors of units. Eight chains of multiply-adds hide their latency; AVX-512 has registers
+// for twenty, which load each weight for four columns.
+inline constexpr int kMostColumns = HWY_MAX_BYTES == 64 ? 4 : 2;
+inline constexpr int kUnitVectors = HWY_MAX_BYTES == 64 ? 5 : 4;
 
-// Up to so many columns this is faster than a vector of them: 9 of 16 lanes and 5 of 8 on a Zen 4. None where a vector
+// Up to so many columns this is faster than a vector of them: 12 of 16 lanes and 4 of 8 on a Zen 4. None where a vector
 // is one lane.
-HWY_INLINE int64_t FewColumns() { return static_cast<int64_t>(hn::Lanes(D())) / 2; }
+HWY_INLINE int64_t FewColumns() {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  return HWY_MAX_BYTES == 64 ? lanes / 4 * 3 : lanes / 2;
+}
 
 // The space of a layer's units in a row.
 HWY_INLINE int64_t RowUnits(int64_t units) {
@@ -40,51 +45,53 @@ HWY_NOINLINE void UnitProduct(DU d, const Inputs& x, int64_t in, const Weights w
                               float* HWY_RESTRICT out, int64_t next_row) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<DU> acc[kP][kC];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int p = 0; p < kP; ++p) {
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int c = 0; c < kC; ++c) acc[p][c] = hn::LoadU(d, bias + p * lanes);
   }
   const float* values = x.values;
 #pragma GCC unroll 2
   for (int64_t i = 0; i < in; ++i, values += x.next_input) {
     hn::Vec<DU> value[kC];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int c = 0; c < kC; ++c) value[c] = hn::Set(d, values[c * x.next_column]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int p = 0; p < kP; ++p) {
       const hn::Vec<DU> weight = weights(p, i);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
       for (int c = 0; c < kC; ++c) acc[p][c] = hn::MulAdd(value[c], weight, acc[p][c]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int p = 0; p < kP; ++p) {
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int c = 0; c < kC; ++c) hn::StoreU(acc[p][c], d, out + c * next_row + p * lanes);
   }
 }
 
-// Vectors of panels of kUnits, which with AVX are half a vector each. Where the last one is alone, it stands in both
-// halves.
+// Vectors of units of the panels of kUnits. With AVX2 a vector takes two panels; where the last one is alone, it stands
+// in both halves. With AVX-512 half vectors take one each, which costs less than to join them.
+using DPanel = std::conditional_t<HWY_MAX_BYTES == 64, hn::Half<D>, D>;
+
 template <int kP>
 struct WholePanels {
   const float *lower[kP], *upper[kP];
 
   WholePanels(const float* panels, int64_t in, int64_t vector, int64_t count) {
     for (int p = 0; p < kP; ++p) {
-      const int64_t unit = (vector + p) * static_cast<int64_t>(hn::Lanes(D()));
+      const int64_t unit = (vector + p) * static_cast<int64_t>(hn::Lanes(DPanel()));
       lower[p] = panels + unit / kUnits * kUnits * in + unit % kUnits;
       upper[p] = unit + kUnits < count * kUnits ? lower[p] + kUnits * in : lower[p];
     }
   }
-  HWY_INLINE V operator()(int p, int64_t i) const {
-#if HWY_MAX_BYTES > 16
+  HWY_INLINE auto operator()(int p, int64_t i) const {
+#if HWY_MAX_BYTES == 32
     static_assert(HWY_LANES(float) == 2 * kUnits, "a vector takes two panels");
     const hn::Half<D> half;
     return hn::Combine(D(), hn::LoadU(half, upper[p] + i * kUnits), hn::LoadU(half, lower[p] + i * kUnits));
 #else
-    return hn::LoadU(D(), lower[p] + i * kUnits);
+    return hn::LoadU(DPanel(), lower[p] + i * kUnits);
 #endif
   }
 };
@@ -95,35 +102,27 @@ struct NarrowPanel {
   HWY_INLINE auto operator()(int, int64_t i) const { return hn::LoadU(hn::CappedTag<float, kU>(), panel + i * kU); }
 };
 
+// `vectors` <= kP vectors of units.
 template <int kC, int kP>
-HWY_INLINE void WholePanelProduct(const Layer& layer, const Inputs& x, int64_t vector, int64_t panels, float* rows,
-                                  int64_t next_row) {
-  const int64_t unit = vector * static_cast<int64_t>(hn::Lanes(D()));
-  UnitProduct<kC, kP>(D(), x, layer.in, WholePanels<kP>(layer.weights, layer.in, vector, panels), layer.bias + unit,
-                      rows + unit, next_row);
+HWY_INLINE void WholePanelProduct(int64_t vectors, const Layer& layer, const Inputs& x, int64_t vector, int64_t panels,
+                                  float* rows, int64_t next_row) {
+  const int64_t unit = vector * static_cast<int64_t>(hn::Lanes(DPanel()));
+  if (vectors == kP) {
+    return UnitProduct<kC, kP>(DPanel(), x, layer.in, WholePanels<kP>(layer.weights, layer.in, vector, panels),
+                               layer.bias + unit, rows + unit, next_row);
+  }
+  if constexpr (kP > 1) WholePanelProduct<kC, kP - 1>(vectors, layer, x, vector, panels, rows, next_row);
 }
 
 template <int kC>
 HWY_NOINLINE void UnitSums(const Layer& layer, const Inputs& x, float* rows, int64_t next_row) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(DPanel()));
   const int64_t panels = layer.out / kUnits;
   const int64_t vectors = (panels * kUnits + lanes - 1) / lanes;
   const int64_t blocks = (vectors + kUnitVectors - 1) / kUnitVectors;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t vector = b * vectors / blocks;
-    switch ((b + 1) * vectors / blocks - vector) {
-      case 1:
-        WholePanelProduct<kC, 1>(layer, x, vector, panels, rows, next_row);
-        break;
-      case 2:
-        WholePanelProduct<kC, 2>(layer, x, vector, panels, rows, next_row);
-        break;
-      case 3:
-        WholePanelProduct<kC, 3>(layer, x, vector, panels, rows, next_row);
-        break;
-      default:
-        WholePanelProduct<kC, 4>(layer, x, vector, panels, rows, next_row);
-    }
+    WholePanelProduct<kC, kUnitVectors>((b + 1) * vectors / blocks - vector, layer, x, vector, panels, rows, next_row);
   }
   int64_t unit = panels * kUnits;
   const auto narrow = [&](auto width) {
@@ -142,7 +141,8 @@ template <class Act>
 HWY_NOINLINE void ActivateUnits(const Layer& layer, float* row) {
   const D d;
   for (int64_t unit = 0; unit < layer.out; unit += static_cast<int64_t>(hn::Lanes(d))) {
-    hn::Store(Act::Apply(hn::Load(d, row + unit), UnitLanes{layer, unit}), d, row + unit);
+    const Vectors<1> x{hn::Load(d, row + unit)};
+    hn::Store(Act::Apply(x, UnitLanes{layer, unit})[0], d, row + unit);
   }
 }
 
@@ -171,6 +171,16 @@ HWY_NOINLINE void RunFewColumns(const Layers& layers, int64_t in, const float* w
     }
   }
   for (int c = 0; c < kC; ++c) out[c] = hn::GetLane(total[c]);
+}
+
+// Columns [c, columns) of a tile, kC at a time as far as they go.
+template <int kC>
+HWY_INLINE void RunRemaining(const Layers& layers, int64_t in, const float* weights, const float* bias,
+                             const float* tile, int64_t c, int64_t columns, float* scratch, float* out) {
+  for (; c + kC <= columns; c += kC) {
+    RunFewColumns<kC>(layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
+  }
+  if constexpr (kC > 1) RunRemaining<kC / 2>(layers, in, weights, bias, tile, c, columns, scratch, out);
 }
 
 }  // namespace din_infer::kernels::HWY_NAMESPACE

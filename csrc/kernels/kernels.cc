@@ -44,16 +44,7 @@ void RunTile(const Layers& layers, int64_t in, const float* weights, const float
   RunVectors<kVectors>(vectors, layers, in, weights, bias, tile, scratch, out);
   const int64_t whole = std::min(vectors * lanes, columns);
   if (whole < columns) hn::Store(hn::Zero(D()), D(), out + whole);
-  for (int64_t c = whole; c < columns;) {
-    const Inputs x{tile + c, TileColumns(), 1};
-    if (columns - c >= 2) {
-      RunFewColumns<2>(layers, in, weights, bias, x, scratch, out + c);
-      c += 2;
-    } else {
-      RunFewColumns<1>(layers, in, weights, bias, x, scratch, out + c);
-      c += 1;
-    }
-  }
+  RunRemaining<kMostColumns>(layers, in, weights, bias, tile, whole, columns, scratch, out);
 }
 
 // Turns scores into softmax weights relative to their maximum, [0, count).
@@ -79,11 +70,33 @@ HWY_INLINE Partial ExpScores(int64_t count, const float* counts, float* scores) 
   return {hn::GetLane(max_everywhere), sum};
 }
 
+// Rows of keys that are pooled side by side, so that each score is loaded once for all of them.
+inline constexpr int kRows = 4;
+
+// interest[i] = sum of scores[t] * row i of the tiles, for kR rows from i on.
+template <int kR>
+HWY_INLINE void PoolRows(const float* tiles, int64_t dim, int64_t i, int64_t columns, const float* scores,
+                         float* interest) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t tile = TileColumns();
+  const float* rows = tiles + i * tile;
+  auto sums = Each<kR>([&](int) { return hn::Zero(d); });
+  for (int64_t t = 0; t < columns; t += tile, rows += dim * tile) {
+    const int64_t end = std::min(tile, columns - t);
+    for (int64_t c = 0; c < end; c += lanes) {
+      const V score = hn::Load(d, scores + t + c);
+      sums = Each<kR>([&](int r) { return hn::MulAdd(hn::Load(d, rows + r * tile + c), score, sums[r]); });
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r) interest[i + r] = hn::GetLane(hn::SumOfLanes(d, sums[r]));
+}
+
 Partial Pool(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
              float* interest) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t tile = TileColumns();
   Partial partial{0, 0};
   if (softmax) {
     partial = ExpScores(count, counts, scores);
@@ -92,15 +105,9 @@ Partial Pool(const float* tiles, int64_t dim, int64_t count, const float* counts
   }
   const int64_t vectors = (count + lanes - 1) / lanes;
   for (int64_t t = count; t < vectors * lanes; ++t) scores[t] = 0;  // columns past the last key hold zeros
-  for (int64_t i = 0; i < dim; ++i) {
-    V sum = hn::Zero(d);
-    const float* row = tiles + i * tile;
-    for (int64_t t = 0; t < vectors * lanes; t += tile, row += dim * tile) {
-      const int64_t end = std::min(tile, vectors * lanes - t);
-      for (int64_t c = 0; c < end; c += lanes) sum = hn::MulAdd(hn::Load(d, row + c), hn::Load(d, scores + t + c), sum);
-    }
-    interest[i] = hn::GetLane(hn::SumOfLanes(d, sum));
-  }
+  int64_t i = 0;
+  for (; i + kRows <= dim; i += kRows) PoolRows<kRows>(tiles, dim, i, vectors * lanes, scores, interest);
+  for (; i < dim; ++i) PoolRows<1>(tiles, dim, i, vectors * lanes, scores, interest);
   return partial;
 }
 
@@ -152,7 +159,9 @@ void WeightedSums(const float* panels, int64_t count, int64_t width, const float
 void SigmoidTile(float* values) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < TileColumns(); i += lanes) hn::Store(Sigmoid(hn::Load(d, values + i)), d, values + i);
+  for (int64_t i = 0; i < TileColumns(); i += lanes) {
+    hn::Store(Sigmoid(Vectors<1>{hn::Load(d, values + i)})[0], d, values + i);
+  }
 }
 
 const KernelTable& GetTable() {

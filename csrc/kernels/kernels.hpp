@@ -26,6 +26,7 @@ inline constexpr int64_t kAlignment = 64;
 
 // Floats of the widest vector. Arrays with a value per unit are read in whole vectors, so their space is a multiple.
 inline constexpr int64_t kWidestVector = 16;
+inline constexpr int64_t WholeVectors(int64_t n) { return (n + kWidestVector - 1) / kWidestVector * kWidestVector; }
 
 // A hidden layer.
 struct Layer {
@@ -79,7 +80,7 @@ struct KernelTable {
                        float* out);
 
   // One tile of columns through all layers, the first with weights and bias of its own; `columns` <= tile outputs are
-  // meant. scratch: 2 * widest * tile floats. Writes whole vectors to out [tile].
+  // meant. scratch: 2 * WholeVectors(widest) * tile floats. Writes whole vectors to out [tile].
   void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias,
                      const float* columns_tile, int64_t columns, float* scratch, float* out);
 

@@ -91,10 +91,10 @@ struct StoreRows {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (; unit < end; ++unit, sums += TileColumns()) {
+      const auto x = Each<kV>([&](int v) { return hn::Load(d, sums + v * lanes); });
+      const auto y = Act::Apply(x, ColumnLanes{layer, unit});
 #pragma GCC unroll 8
-      for (int v = 0; v < kV; ++v) {
-        hn::Store(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), d, sums + v * lanes);
-      }
+      for (int v = 0; v < kV; ++v) hn::Store(y[v], d, sums + v * lanes);
     }
   }
 };
@@ -110,15 +110,12 @@ struct AddToOutput {
   HWY_INLINE void Activate(const Layer& layer, int64_t unit, int64_t end, const float* sums) const {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    V total[kV];
-#pragma GCC unroll 8
-    for (int v = 0; v < kV; ++v) total[v] = hn::Load(d, out + v * lanes);
+    auto total = Each<kV>([&](int v) { return hn::Load(d, out + v * lanes); });
     for (; unit < end; ++unit, sums += TileColumns()) {
       const V weight = hn::Set(d, weights[unit]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kV; ++v) {
-        total[v] = hn::MulAdd(Act::Apply(hn::Load(d, sums + v * lanes), ColumnLanes{layer, unit}), weight, total[v]);
-      }
+      const auto x = Each<kV>([&](int v) { return hn::Load(d, sums + v * lanes); });
+      const auto y = Act::Apply(x, ColumnLanes{layer, unit});
+      total = Each<kV>([&](int v) { return hn::MulAdd(y[v], weight, total[v]); });
     }
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) hn::Store(total[v], d, out + v * lanes);
