@@ -17,7 +17,7 @@ namespace {
 
 // Turns that a thread waits awake. A worker without work: 20 us on a Zen 4, half of what it takes to wake a thread. A
 // caller whose helpers do their last item, which takes about as long as its own: 200 us. If it slept, it would be woken
-// late, and often on its helper's processor, where both would go on.
+// late, and now and then on its helper's processor, where both would go on.
 constexpr int kWorkerSpins = 1000;
 constexpr int kCallerSpins = 10'000;
 

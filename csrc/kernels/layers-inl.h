@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "hwy/cache_control.h"
 #include "kernels/activations-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,6 +63,7 @@ HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* 
     V column[kV];
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) column[v] = hn::Load(d, x + i * stride + v * lanes);
+    if constexpr (std::is_same_v<Start, FromBias>) hwy::Prefetch(panel + (in + i) * kU);  // of the next panel
 #pragma GCC unroll 8
     for (int u = 0; u < kU; ++u) {
       const V weight = hn::Set(d, panel[i * kU + u]);
