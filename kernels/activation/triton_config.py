@@ -21,7 +21,8 @@ class Config:
     - `reload`: weights are read from the cache for each tile, where registers have no room for them;
     - `stream`: keys are read chunk by chunk in a loop, for the same reason;
     - `key_cap`: widest chunk of D where that is not `cap`;
-    - `assembler`: options of ptxas, Triton's own where empty.
+    - `assembler`: options of ptxas, Triton's own where empty;
+    - `extremes`: PReLU by maximum and minimum, where comparisons would be kept as predicates until registers spill.
     """
 
     block: int
@@ -31,6 +32,11 @@ class Config:
     stream: bool = False
     key_cap: int | None = None
     assembler: str = ""
+    extremes: bool = False
+
+    def activation(self, name: str) -> str:
+        """An activation as the kernels know it."""
+        return "prelu of extremes" if name == "prelu" and self.extremes else name
 
     def key_chunks(self, dim: int) -> tuple[int, ...]:
         """D as the first layer's product takes it."""
@@ -68,7 +74,7 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     if itemsize == 4 and precision == "tf32x3":
         if wide or not hopper:
             return Config(block=32, warps=4, cap=16 if wide else 32, reload=True, stream=True, key_cap=16)
-        return Config(block=64, warps=8, cap=16, reload=True)
+        return Config(block=64, warps=8, cap=16, reload=True, extremes=True)
     if hopper:
         return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)
     return Config(32, 4, cap=64)
@@ -80,15 +86,16 @@ def unit_gradients_config(itemsize: int, capability: int) -> Config:
     The ptxas for sm_90 overlaps products of float32 until they spill, except at its first level (DESIGN.md).
     """
     if capability >= 90 and itemsize == 4:
-        return Config(block=16, warps=2, cap=16, reload=True, key_cap=16, assembler="--opt-level 1")
-    return Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
+        return Config(block=16, warps=2, cap=16, reload=True, key_cap=16, assembler="--opt-level 1", extremes=True)
+    return Config(block=16, warps=4, cap=32, reload=True, key_cap=16, extremes=capability < 90)
 
 
 def key_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
     """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
+    three_products = (itemsize, precision) == (4, "tf32x3")
     if capability < 90:
-        return Config(block=16, warps=4, cap=32, reload=True, key_cap=16)
-    cap = 16 if (itemsize, precision) == (4, "tf32x3") else 32
+        return Config(block=16, warps=4, cap=32, reload=True, key_cap=16, extremes=three_products)
+    cap = 16 if three_products else 32
     return Config(block=64, warps=4, cap=cap, reload=True, key_cap=16)
 
 

@@ -126,10 +126,18 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
         alpha = tl.load(vectors + H + units)[None, :]
         if ACTIVATION == "prelu":
             out = tl.where(z > 0, z, alpha * z)
+        elif ACTIVATION == "prelu of extremes":
+            out = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL) + alpha * not_above_zero(z)
         else:
             p = dice_share(z, vectors, H)
             out = p * z + (1 - p) * alpha * z
     return out
+
+
+@triton.jit
+def not_above_zero(z):
+    """min(z, 0), NaN where z is."""
+    return tl.minimum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

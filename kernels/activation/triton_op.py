@@ -67,7 +67,7 @@ def pool(
             sums,
             scale,
             **shape_constants(dim, hidden, b.shape[1], config),
-            ACTIVATION=activation,
+            ACTIVATION=config.activation(activation),
             SOFTMAX=softmax,
             COUNTED=counts is not None,
             PARTIAL=partial,
@@ -142,7 +142,6 @@ def pool_backward(
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
     inputs = (keys, times, a, b, weights, vectors, dout, sums, delta)
     same: dict[str, Any] = {
-        "ACTIVATION": activation,
         "SOFTMAX": softmax,
         "COUNTED": counts is not None,
         "PRECISION": precision,
@@ -160,6 +159,7 @@ def pool_backward(
             scale,
             *sizes,
             **same,
+            ACTIVATION=unit_config.activation(activation),
             **backward_constants(dim, hidden, b.shape[1], unit_config),
             **launch_options(unit_config),
         )
@@ -172,6 +172,7 @@ def pool_backward(
             dkeys,
             scale,
             **same,
+            ACTIVATION=key_config.activation(activation),
             **backward_constants(dim, hidden, b.shape[1], key_config),
             **launch_options(key_config),
         )

@@ -13,6 +13,7 @@ from din_infer.kernels.activation.triton_kernel import (
     dice_share,
     hidden_layer,
     lanes,
+    not_above_zero,
     output,
     total,
     vectors_start,
@@ -28,10 +29,13 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
         dz = dh
     elif ACTIVATION == "relu":
         dz = tl.where(z > 0, dh, 0.0)
-    elif ACTIVATION == "prelu":
+    elif ACTIVATION == "prelu" or ACTIVATION == "prelu of extremes":
         dz = tl.where(z > 0, dh, dh * tl.load(vectors + H + units)[None, :])
         if UNIT:
-            add_column_sums(dvectors + H, tl.where(z > 0, 0.0, dh * z))
+            if ACTIVATION == "prelu":
+                add_column_sums(dvectors + H, tl.where(z > 0, 0.0, dh * z))
+            else:
+                add_column_sums(dvectors + H, dh * not_above_zero(z))
     elif ACTIVATION == "dice":
         alpha = tl.load(vectors + H + units)[None, :]
         mean = tl.load(vectors + 2 * H + units)[None, :]

@@ -45,7 +45,7 @@ def compiled(kernel, arch, dim, products, activation, softmax):
     kind = 4 if number == "fp32" else 2, precision, arch
     arguments = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
     arguments |= {"vectors": "*fp32", "scale": "fp32"}
-    constants = {"ACTIVATION": activation, "SOFTMAX": softmax, "COUNTED": True, "PRECISION": precision}
+    constants = {"SOFTMAX": softmax, "COUNTED": True, "PRECISION": precision}
     if kernel == "forward":
         function, config = triton_kernel.forward_kernel, forward_config(dim, HIDDEN, *kind)
         arguments |= dict.fromkeys(("item_query", "item_start", "item_stop"), "*i64")
@@ -63,6 +63,7 @@ def compiled(kernel, arch, dim, products, activation, softmax):
         arguments |= dict.fromkeys(("dout", "lses", "deltas", "dkeys"), "*fp32")
     if kernel != "forward":
         constants |= triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
+    constants |= {"ACTIVATION": config.activation(activation)}
     made = compile_for(arch, function, arguments, constants, triton_op.launch_options(config))
     case = {"kernel": kernel, "sm": arch, "D": dim, "products": products, "activation": activation, "softmax": softmax}
     return case | facts(made)
@@ -96,7 +97,9 @@ def cases():
 
 
 def tested(kernel, dim, products, activation, softmax):
-    """Whether the tests compile a kind each time: each takes seconds, so the costliest unit alone."""
+    """Whether the tests compile a kind each time: each takes seconds, so the costliest units alone."""
+    if activation == "prelu":
+        return dim == 64 and products == "tf32x3" and kernel != "unit gradients"  # those spill on sm_90
     if kernel == "forward":
         return activation == "dice" or (products == "tf32x3" and activation == "sigmoid")
     return dim == 64 and activation == "dice"

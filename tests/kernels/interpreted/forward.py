@@ -112,9 +112,11 @@ def test_folds_that_do_not_fit_take_turns(random_params, ragged, monkeypatch):
 
 
 @pytest.mark.parametrize("normalize", ["none", "softmax"])
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_what_is_not_finite_stays_in_its_row(random_params, ragged, normalize, poison):
-    params = random_params(np.random.default_rng(9), 12, (9,), "sigmoid", normalize=normalize)
+@pytest.mark.parametrize(
+    ("poison", "activation"), [(np.nan, "sigmoid"), (np.inf, "sigmoid"), (np.nan, "prelu"), (np.nan, "relu")]
+)
+def test_what_is_not_finite_stays_in_its_row(random_params, ragged, normalize, poison, activation):
+    params = random_params(np.random.default_rng(9), 12, (9,), activation, normalize=normalize)
     keys, key_offsets, queries, query_offsets = ragged
     clean = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
     queries, keys = queries.copy(), keys.copy()
