@@ -135,8 +135,8 @@ def pool_backward(
     programs = min(queries, PROGRAMS)
     per_program = triton.cdiv(queries, max(programs, 1))
     precision = products()
-    itemsize, arch = keys.dtype.itemsize, capability(keys.device)
-    unit_config, key_config = unit_gradients_config(itemsize, arch), key_gradients_config(itemsize, precision, arch)
+    kind = keys.dtype.itemsize, precision, capability(keys.device)
+    unit_config, key_config = unit_gradients_config(*kind), key_gradients_config(*kind)
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer

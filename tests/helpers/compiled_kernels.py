@@ -53,7 +53,7 @@ def compiled(kernel, arch, dim, products, activation, softmax):
         constants |= triton_op.shape_constants(dim, HIDDEN, HIDDEN[0], config)
         constants |= {"PARTIAL": True, "BLOCK": config.block, "RELOAD": config.reload, "STREAM": config.stream}
     elif kernel == "unit gradients":
-        function, config = triton_backward.unit_gradients_kernel, unit_gradients_config(kind[0], arch)
+        function, config = triton_backward.unit_gradients_kernel, unit_gradients_config(*kind)
         arguments |= dict.fromkeys(("starts", "stops"), "*i64")
         arguments |= dict.fromkeys(("dout", "lses", "deltas", "da", "db", "dweights", "dvectors"), "*fp32")
         arguments |= dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")
@@ -102,7 +102,7 @@ def tested(kernel, dim, products, activation, softmax):
         return dim == 64 and products == "tf32x3" and kernel != "unit gradients"  # those spill on sm_90
     if kernel == "forward":
         return activation == "dice" or (products == "tf32x3" and activation == "sigmoid")
-    return dim == 64 and activation == "dice"
+    return dim == 64 and (activation == "dice" or products == "tf32")
 
 
 def main(arch, everything):
