@@ -32,4 +32,10 @@ inline float* Reserve(FloatBuffer& buffer, size_t n) {
   return buffer.data();
 }
 
+// At least `n` elements: those that fewer threads do not need keep their memory for when there are more again.
+template <class T>
+void GrowTo(std::vector<T>& elements, size_t n) {
+  if (elements.size() < n) elements.resize(n);
+}
+
 }  // namespace din_infer

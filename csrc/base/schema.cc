@@ -10,7 +10,6 @@ namespace din_infer {
 namespace {
 
 constexpr int64_t kMaxSize = int64_t{1} << 31;
-constexpr int64_t kMaxWidth = int64_t{1} << 16;  // of a key: its square, and sums over features, stay far from overflow
 
 using TableIndex = std::unordered_map<std::string, int>;
 
@@ -19,7 +18,7 @@ Table ParseTable(const std::string& name, const Json& json) {
   AsObject(json, where, {"dim", "ids", "size", "dtype", "min_count"});
   Table table;
   table.name = name;
-  table.dim = AsInteger(Member(json, "dim"), where + ".dim", 1, kMaxWidth);
+  table.dim = AsInteger(Member(json, "dim"), where + ".dim", 1, kMaxKeyWidth);
   table.ids = AsChoice<Ids>(Member(json, "ids"), where + ".ids",
                             {{"vocabulary", Ids::kVocabulary}, {"hash", Ids::kHash}, {"identity", Ids::kIdentity}},
                             "vocabulary");
@@ -131,9 +130,9 @@ Schema ParseSchema(std::string_view text) {
   if (const Json& raw = Member(json, "histories"); !raw.is_null()) {
     for (const auto& item : AsObject(raw, "schema: histories").items()) {
       schema.histories.push_back(ParseHistory(item.key(), item.value(), schema.candidate, tables));
-      if (const int64_t width = schema.Width(schema.histories.back()); width > kMaxWidth) {
+      if (const int64_t width = schema.Width(schema.histories.back()); width > kMaxKeyWidth) {
         throw ModelFileError("schema: histories." + item.key() + ": expected keys of at most " +
-                             std::to_string(kMaxWidth) + " numbers, got " + std::to_string(width));
+                             std::to_string(kMaxKeyWidth) + " numbers, got " + std::to_string(width));
       }
     }
   }

@@ -21,6 +21,7 @@ struct Table {
 };
 
 inline constexpr int kDense = -1;
+inline constexpr int64_t kMaxKeyWidth = int64_t{1} << 16;  // its square, and sums over features, stay far from overflow
 
 struct Feature {
   std::string name;

@@ -19,6 +19,8 @@ using din_infer::capi::Threads;
 
 namespace {
 
+constexpr int64_t kMostLayers = 1024;  // so that a count which was not set is no walk through memory
+
 FloatView View(const din_infer_float_view& view) { return {view.data, view.size}; }
 
 UnitLayer Layer(const din_infer_unit_layer& layer) {
@@ -54,6 +56,10 @@ din_infer_status din_infer_activation_unit_runner_create(const char* interaction
     params.activation = Text(activation, "activation");
     params.normalize = Text(normalize, "normalize");
     if (scale != nullptr) params.scale = *scale;
+    if (layer_count < 1 || layer_count > kMostLayers) {
+      throw InputError("layer_count: expected 1 to " + std::to_string(kMostLayers) + ", got " +
+                       std::to_string(layer_count));
+    }
     for (int64_t l = 0; l < layer_count; ++l) params.layers.push_back(Layer((&At(layers, "layers"))[l]));
     handle = new din_infer_activation_unit_runner{ActivationUnitRunner(params, Options(options, 0))};
   });

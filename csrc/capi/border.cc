@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <new>
+#include <stdexcept>
 
 namespace din_infer::capi {
 namespace {
@@ -38,6 +39,9 @@ din_infer_status NoteError() noexcept {
     return DIN_INFER_LOOKUP_ERROR;
   } catch (const std::bad_alloc&) {
     last_error = "out of memory";
+    return DIN_INFER_OUT_OF_MEMORY;
+  } catch (const std::length_error&) {
+    last_error = "out of memory: a size that no memory can have";
     return DIN_INFER_OUT_OF_MEMORY;
   } catch (const std::exception& error) {
     last_error = error.what();

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/quote.hpp"
+#include "base/schema.hpp"
 
 namespace din_infer {
 namespace {
@@ -45,9 +46,9 @@ void CheckEmpty(const std::string& where, const FloatView& view) {
 int64_t KeyWidth(const UnitSemantics& unit, int64_t inputs) {
   const bool outer = unit.interaction == Interaction::kOuter;
   const int64_t dim = outer ? std::llround(std::sqrt(static_cast<double>(inputs) + 1)) - 1 : inputs / 4;
-  if (dim < 1 || dim > kMaxWidth || unit.InputWidth(dim) != inputs) {
+  if (dim < 1 || dim > kMaxKeyWidth || unit.InputWidth(dim) != inputs) {
     throw InputError(std::string("layers[0].inputs: expected ") + (outer ? "2D + D*D for outer" : "4D for hadamard") +
-                     ", got " + std::to_string(inputs));
+                     " with D from 1 to " + std::to_string(kMaxKeyWidth) + ", got " + std::to_string(inputs));
   }
   return dim;
 }
@@ -56,7 +57,6 @@ int64_t KeyWidth(const UnitSemantics& unit, int64_t inputs) {
 class Layers {
  public:
   Layers(const ActivationUnitParams& params, Activation activation) : activation_(activation) {
-    if (params.layers.empty()) throw InputError("layers: expected at least one, got none");
     alpha_.reserve(params.layers.size());
     for (size_t l = 0; l < params.layers.size(); ++l) {
       const std::string where = "layers[" + std::to_string(l) + "]";
@@ -77,9 +77,8 @@ class Layers {
       throw InputError(where + ".outputs: expected 1 to " + std::to_string(kMaxWidth) + ", got " +
                        std::to_string(layer.outputs));
     }
-    if (layer.inputs < 1 || layer.inputs != inputs) {
-      const std::string expected = std::to_string(std::max<int64_t>(inputs, 1));
-      throw InputError(where + ".inputs: expected " + expected + ", got " + std::to_string(layer.inputs));
+    if (layer.inputs != inputs) {
+      throw InputError(where + ".inputs: expected " + std::to_string(inputs) + ", got " + std::to_string(layer.inputs));
     }
     CheckFloats(where + ".weights", layer.weights, layer.outputs, layer.inputs);
     CheckFloats(where + ".biases", layer.biases, layer.outputs, 1);
@@ -142,10 +141,12 @@ ActivationUnit PackUnit(const ActivationUnitParams& params) {
   if (unit.scale.has_value() && !std::isfinite(*unit.scale)) {
     throw InputError("scale: expected a finite number, got " + std::to_string(*unit.scale));
   }
+  if (params.layers.empty()) throw InputError("layers: expected at least one, got none");
+  const int64_t dim = KeyWidth(unit, params.layers[0].inputs);
   const Layers layers(params, unit.activation);
   for (const UnitLayer& layer : params.layers) unit.hidden.push_back(layer.outputs);
   unit.hidden.pop_back();
-  return ActivationUnit(unit, KeyWidth(unit, params.layers[0].inputs), layers.parameters);
+  return ActivationUnit(unit, dim, layers.parameters);
 }
 
 }  // namespace din_infer

@@ -261,12 +261,12 @@ Column Column::embeddings(const float* rows, int64_t size, int64_t width) {
   return column;
 }
 
-Column&& Column::list(const int64_t* offsets, int64_t size) && {
+Column Column::list(const int64_t* offsets, int64_t size) && {
   lists.push_back({offsets, size});
   return std::move(*this);
 }
 
-Column&& Column::rows_from(RowLookup lookup) && {
+Column Column::rows_from(RowLookup lookup) && {
   row_lookup = std::move(lookup);
   return std::move(*this);
 }

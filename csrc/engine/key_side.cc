@@ -13,24 +13,30 @@ bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries) {
   return key_side < candidate_side - candidate_side / 10;
 }
 
+void KeySideRunner::Reserve(const ActivationUnit& unit, int64_t keys, int threads) {
+  const int64_t dim = unit.dim(), tile = Kernels().tile;
+  din_infer::Reserve(rows_, static_cast<size_t>(keys * dim));
+  din_infer::Reserve(panels_, static_cast<size_t>(2 * keys * dim));
+  din_infer::Reserve(folded_, static_cast<size_t>(keys * unit.folded_size()));
+  GrowTo(scratch_, static_cast<size_t>(threads));
+  for (Scratch& scratch : scratch_) {
+    din_infer::Reserve(scratch.unit, unit.scratch());
+    din_infer::Reserve(scratch.tile, static_cast<size_t>(dim * tile));
+    din_infer::Reserve(scratch.scores, static_cast<size_t>(keys * tile));
+    din_infer::Reserve(scratch.sums, static_cast<size_t>(dim * tile));
+  }
+}
+
 void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
                         int64_t count, float* interests, int64_t interest_stride, Parallel& parallel) {
   const int64_t dim = unit.dim(), tile = Kernels().tile;
-  float* rows = Reserve(rows_, static_cast<size_t>(keys.count * dim));
-  float* transposed = Reserve(panels_, static_cast<size_t>(2 * keys.count * dim)) + keys.count * dim;
+  Reserve(unit, keys.count, parallel.threads());
+  float *rows = rows_.data(), *folded = folded_.data(), *transposed = panels_.data() + keys.count * dim;
   for (int64_t t = 0; t < keys.count; ++t) {
     const float* column = keys.tiles + ColumnPlace(t, dim);
     for (int64_t i = 0; i < dim; ++i) rows[t * dim + i] = transposed[i * keys.count + t] = column[i * tile];
   }
   Kernels().pack_weights(transposed, keys.count, keys.count, dim, panels_.data());
-  float* folded = Reserve(folded_, static_cast<size_t>(keys.count * unit.folded_size()));
-  scratch_.resize(static_cast<size_t>(parallel.threads()));
-  for (Scratch& scratch : scratch_) {
-    Reserve(scratch.unit, unit.scratch());
-    Reserve(scratch.tile, static_cast<size_t>(dim * tile));
-    Reserve(scratch.scores, static_cast<size_t>(keys.count * tile));
-    Reserve(scratch.sums, static_cast<size_t>(dim * tile));
-  }
   constexpr int64_t kGroup = 16;
   parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     const int64_t first = group * kGroup;

@@ -20,6 +20,9 @@ bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries);
 
 class KeySideRunner {
  public:
+  // Has memory for a history of so many keys and so many threads.
+  void Reserve(const ActivationUnit& unit, int64_t keys, int threads);
+
   // One request: queries [count, dim] and interests, rows query_stride and interest_stride floats apart.
   // `unit` is ActivationUnit::ForKeys, and keys.counts is null.
   void Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,

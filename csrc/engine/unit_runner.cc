@@ -68,7 +68,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     whole_.erase(std::remove_if(whole_.begin(), whole_.end(), pays), whole_.end());
     RunByKeys(*key_side, batch, parallel);
   }
-  scratch_.resize(static_cast<size_t>(parallel.threads()));
+  GrowTo(scratch_, static_cast<size_t>(parallel.threads()));
   for (Scratch& scratch : scratch_) {
     Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
     Reserve(scratch.unit, unit.scratch());
@@ -96,7 +96,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
 }
 
 void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel) {
-  key_side_runners_.resize(static_cast<size_t>(parallel.threads()));
+  GrowTo(key_side_runners_, static_cast<size_t>(parallel.threads()));
   const auto run = [&](const CandidateGroup& request, KeySideRunner& runner, Parallel& inner) {
     const int64_t first = request.candidates.begin;
     runner.Run(key_side, batch.keys[static_cast<size_t>(request.request)], batch.queries + first * batch.query_stride,
@@ -108,6 +108,12 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
     for (const CandidateGroup& request : key_side_) run(request, key_side_runners_[0], parallel);
     return;
   }
+  int64_t longest = 0;
+  for (const CandidateGroup& request : key_side_) {
+    longest = std::max(longest, batch.keys[static_cast<size_t>(request.request)].count);
+  }
+  for (KeySideRunner& runner : key_side_runners_)
+    runner.Reserve(key_side, longest, 1);  // as nobody knows which it gets
   parallel.For(requests, [&](int64_t item, int slot) {
     Parallel serial(parallel, slot);
     run(key_side_[static_cast<size_t>(item)], key_side_runners_[static_cast<size_t>(slot)], serial);

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <exception>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -28,6 +29,9 @@ ABSL_FLAG(int, wait_us, 500, "microseconds that a request waits at most for othe
 
 namespace din_infer::examples {
 namespace {
+
+constexpr size_t kMostScratch = size_t{64} << 20;   // bytes that a worker keeps from one batch to the next
+constexpr size_t kMostOfCalls = size_t{128} << 20;  // bytes of all clients' calls that gRPC holds
 
 class Service final : public Scoring::CallbackService {
  public:
@@ -52,16 +56,15 @@ class Watcher {
 
   void Check(ModelRegistry& registry) {
     if (const Identity now = Look(); now != seen_) {
-      seen_ = now;
+      seen_ = now, loading_ = true;
       registry.replace(path_);
     }
-    if (registry.version() != version_) {
-      version_ = registry.version();
-      std::printf("version %lld serves\n", static_cast<long long>(version_));
-    }
-    if (const std::string error = registry.error(); error != error_) {
-      error_ = error;
-      if (!error.empty()) std::printf("refused: %s\n", error.c_str());
+    if (!loading_ || registry.loading()) return;
+    loading_ = false;
+    if (const std::string error = registry.error(); !error.empty()) {
+      std::printf("refused: %s\n", error.c_str());
+    } else {
+      std::printf("version %lld serves\n", static_cast<long long>(registry.version()));
     }
     std::fflush(stdout);
   }
@@ -77,8 +80,7 @@ class Watcher {
 
   const std::string path_;
   Identity seen_{};
-  int64_t version_ = 1;
-  std::string error_;
+  bool loading_ = false;
 };
 
 int Serve(const std::string& path) {
@@ -88,7 +90,9 @@ int Serve(const std::string& path) {
   pthread_sigmask(SIG_BLOCK, &end, nullptr);  // here and in all threads that are started from here on
 
   Watcher watcher(path);
-  ModelRegistry registry(path);
+  ScorerOptions options;
+  options.max_scratch_bytes = kMostScratch;
+  ModelRegistry registry(path, options);
   Batcher batcher(registry, {absl::GetFlag(FLAGS_workers), static_cast<size_t>(absl::GetFlag(FLAGS_queue)),
                              static_cast<size_t>(absl::GetFlag(FLAGS_batch)),
                              std::chrono::microseconds(absl::GetFlag(FLAGS_wait_us))});
@@ -98,6 +102,7 @@ int Serve(const std::string& path) {
   const std::string address = absl::GetFlag(FLAGS_listen);
   int port = 0;
   grpc::ServerBuilder builder;
+  builder.SetResourceQuota(grpc::ResourceQuota("calls").Resize(kMostOfCalls));
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);                 // a second server on the port is an error
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 2 * calls);  // of each client
@@ -126,15 +131,19 @@ int main(int argc, char** argv) {
   help.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "server.cc"); };
   absl::SetFlagsUsageConfig(help);
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
-  const bool fits = arguments.size() == 2 && absl::GetFlag(FLAGS_workers) > 0 && absl::GetFlag(FLAGS_queue) > 0 &&
-                    absl::GetFlag(FLAGS_batch) > 0 && absl::GetFlag(FLAGS_wait_us) >= 0;
-  if (!fits) {
-    std::fprintf(stderr, "expected one model file, and at least 1 worker, 1 request in queue and batch, 0 wait_us\n");
+  const auto within = [](const absl::Flag<int>& flag, int least, int most) {
+    return absl::GetFlag(flag) >= least && absl::GetFlag(flag) <= most;
+  };
+  if (arguments.size() != 2 || !within(FLAGS_workers, 1, 1024) || !within(FLAGS_queue, 1, 1 << 20) ||
+      !within(FLAGS_batch, 1, 4096) || !within(FLAGS_wait_us, 0, 1'000'000)) {
+    std::fprintf(stderr,
+                 "expected one model file, 1 to 1024 workers, 1 to 1048576 requests in the queue, 1 to 4096 in a "
+                 "batch, and a wait of 0 to 1000000 us\n");
     return 2;
   }
   try {
     return din_infer::examples::Serve(arguments[1]);
-  } catch (const din_infer::Error& error) {
+  } catch (const std::exception& error) {  // the library's, and threads that the system refuses
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
   }

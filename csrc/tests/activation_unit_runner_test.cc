@@ -239,7 +239,8 @@ TEST_F(RunnerTest, RefusesParametersThatDoNotFit) {
   refused([](auto& p) { p.layers.clear(); }, "layers: expected at least one, got none");
   refused([](auto& p) { p.layers.pop_back(); }, "layers[1].outputs: expected 1 of the last layer, got 5");
   refused([](auto& p) { p.layers[0].outputs = 0; }, "layers[0].outputs: expected 1 to 1048576, got 0");
-  refused([](auto& p) { p.layers[0].inputs = -63; }, "layers[0].inputs: expected 1, got -63");
+  refused([](auto& p) { p.layers[0].inputs = -63; },
+          "layers[0].inputs: expected 2D + D*D for outer with D from 1 to 65536, got -63");
   refused([](auto& p) { p.layers[1].inputs = 16; }, "layers[1].inputs: expected 17, got 16");
   refused([](auto& p) { p.layers[0].weights.size -= 17; }, "layers[0].weights: expected 17 x 63 floats, got 1054");
   refused([](auto& p) { p.layers[0].weights.data = nullptr; },
@@ -252,7 +253,10 @@ TEST_F(RunnerTest, RefusesParametersThatDoNotFit) {
   refused([](auto& p) { p.layers[2].mean = p.layers[1].mean; }, "layers[2].mean: expected none here, got 5");
   refused([](auto& p) { p.activation = "relu"; }, "layers[0].alpha: expected none here, got 17");
   refused([](auto& p) { p.layers[0].inputs = 62, p.layers[0].weights.size = 17 * 62; },
-          "layers[0].inputs: expected 2D + D*D for outer, got 62");
+          "layers[0].inputs: expected 2D + D*D for outer with D from 1 to 65536, got 62");
+  const int64_t wide = int64_t{1} << 48;  // of a size that fits, to be refused before any weight is read
+  refused([=](auto& p) { p.layers[0].inputs = wide - 1, p.layers[0].weights.size = 17 * (wide - 1); },
+          "with D from 1 to 65536, got 281474976710655");
 }
 
 TEST_F(RunnerTest, OneAlphaIsThatOfEveryUnit) {

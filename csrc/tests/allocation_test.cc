@@ -227,6 +227,32 @@ TEST_P(Allocations, NoneAndNoClockUnlessTimed) {
   }
 }
 
+// One request is split among threads, several are shared out.
+TEST_P(Allocations, NoneOfAScorerThatFoldsOnEitherSide) {
+  Json columns = Repeated(1);
+  for (auto& [name, rows] : columns.items()) {
+    if (name.rfind("candidate.", 0) != 0) continue;
+    for (Json& row : rows) {
+      for (int doubled = 0; doubled < 5; ++doubled) {
+        const Json once = row;
+        row.insert(row.end(), once.begin(), once.end());
+      }
+    }
+  }
+  const testing::Requests all(model_.parts().file.schema, columns);
+  const testing::Requests one(model_.parts().file.schema, testing::OneRequest(columns, 3));
+  testing::Asked asked;
+  ScorerOptions options = OnTwoSlots(asked, Plan::kRequest);
+  options.auto_fold = true;
+  Scorer scorer(model_, options);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(all.batch)));
+  EXPECT_EQ(WarmAllocations([&] {
+              scorer.score(all.batch, scores.data());
+              scorer.score(one.batch, scores.data());
+            }),
+            0);
+}
+
 TEST_P(Allocations, AreGivenBackByShrink) {
   const testing::Requests many(model_.parts().file.schema, Repeated(60));
   for (const Plan plan : {Plan::kRequest, Plan::kAuto}) {

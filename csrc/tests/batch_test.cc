@@ -119,6 +119,15 @@ TEST_F(BatchTest, RefusesNullPointers) {
   ExpectRefused(batch, "candidate.genre: expected string, got characters without offsets");
 }
 
+TEST_F(BatchTest, LevelsOfListsAreAddedOneByOne) {
+  Batch batch = Make();
+  Column column = Column::embeddings(nullptr, 3, 2);
+  for (const Offsets& level : batch.columns["candidate.genre"].lists) {
+    column = std::move(column).list(level.data, level.size);
+  }
+  EXPECT_EQ(column.lists.size(), 2u);
+}
+
 TEST_F(BatchTest, TakesEmbeddingsInPlaceOfIds) {
   Batch batch = Make();
   const float rows[6] = {1, 2, std::numeric_limits<float>::quiet_NaN(), 4, 5, 6};

@@ -318,6 +318,8 @@ TEST(CApiErrors, ModelFiles) {
   ExpectRefused(din_infer_model_load_bytes("onnx", 4, "", &model), DIN_INFER_MODEL_FILE_ERROR, "");
   ExpectRefused(din_infer_model_load_bytes(nullptr, 0, "", &model), DIN_INFER_MODEL_FILE_ERROR, "");
   ExpectInputError(din_infer_model_load_bytes(nullptr, 4, "", &model), "bytes: expected a pointer");
+  ExpectRefused(din_infer_model_load_bytes("onnx", std::numeric_limits<size_t>::max(), "", &model),
+                DIN_INFER_OUT_OF_MEMORY, "a size that no memory can have");
   ExpectInputError(din_infer_model_load_bytes("onnx", 4, nullptr, &model), "folder: expected a pointer");
   ExpectInputError(din_infer_model_load(nullptr, &model), "path: expected a pointer");
   ExpectInputError(din_infer_model_load("model.onnx", nullptr), "model: expected a pointer");

@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <limits>
 #include <memory>
+#include <utility>
 
 #include "capi.hpp"
 #include "engine/model.hpp"
@@ -148,8 +149,11 @@ TEST_F(CApiUnit, RefusesParametersThatDoNotFit) {
   ExpectInputError(Create(&runner, "outer", &nan), "scale: expected a finite number");
   layers_[0].weights.size--;
   ExpectInputError(Create(&runner), "layers[0].weights: expected 9 x 24 floats, got 215");
-  layers_.clear();
-  ExpectInputError(Create(&runner), "layers: expected at least one");
+  for (const int64_t count : {int64_t{0}, int64_t{-1}, std::numeric_limits<int64_t>::max()}) {
+    ExpectInputError(din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, layers_.data(), count,
+                                                             nullptr, &runner),
+                     "layer_count: expected 1 to 1024, got " + std::to_string(count));
+  }
   ExpectInputError(
       din_infer_activation_unit_runner_create("outer", "dice", "none", nullptr, nullptr, 1, nullptr, &runner),
       "layers: expected a pointer");

@@ -416,8 +416,8 @@ typedef struct din_infer_activation_unit_runner_options {
  * interaction: "outer", whose input is [k, q, vec(k (x) q)], or "hadamard", [q, k, q - k, q * k].
  * activation: "sigmoid", "relu", "prelu", "tanh", "dice" or "bisigmoid". normalize: "none" or "softmax".
  * scale: a factor on weights before the softmax; null for none.
- * layers: layer_count of them, the last with one output. options: copied, here and below; null for one thread.
- * INPUT_ERROR, OUT_OF_MEMORY. */
+ * layers: layer_count of them, 1 to 1024, the last with one output. options: copied, here and below; null for one
+ * thread. INPUT_ERROR, OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_activation_unit_runner_create(
     const char* interaction, const char* activation, const char* normalize, const float* scale,
     const din_infer_unit_layer* layers, int64_t layer_count, const din_infer_activation_unit_runner_options* options,

@@ -96,12 +96,12 @@ struct DIN_INFER_API Column {
   // rows, and nothing is looked up or counted as unknown. Several values of a feature are pooled as those of ids are. A
   // number that is not finite stays in the scores of its candidate, or of its request.
   static Column embeddings(const float* rows, int64_t size, int64_t width);
-  Column&& list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
+  Column list(const int64_t* offsets, int64_t size) &&;  // adds a level of lists inside those there are
   // Has `lookup` give the rows of the ids. A call that reads the rows of a batch (scoring, explaining, a new User) asks
   // once for each such column, for all its values in their order, in the thread that makes the call and before it
   // scores; then everything is as with `embeddings`, whose memory, size * width floats, the scorer keeps for the next
   // call. Rows that `lookup` leaves as they were are NaN, and so are the scores that read them.
-  Column&& rows_from(RowLookup lookup) &&;
+  Column rows_from(RowLookup lookup) &&;
 };
 
 // Requests by column name, as the model's schema names them: `user.age`, `candidate.item_id`, `history.item_id`.
