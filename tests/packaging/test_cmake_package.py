@@ -111,7 +111,7 @@ def test_the_shared_library_shows_the_public_interface_alone(shared: Path) -> No
     header = (shared.parents[2] / "include" / "din_infer" / "din_infer.hpp").read_text(encoding="utf-8")
     classes = "|".join(re.findall(r"^ *(?:class|struct) DIN_INFER_API (\w+)", header, re.MULTILINE))
     functions = "|".join(re.findall(r"^DIN_INFER_API .*?(\w+)\(", header, re.MULTILINE))
-    member = rf"din_infer(::({classes}))+(::~?\w+(\[abi:\w+\])?\(.*)?"
+    member = rf"din_infer(::({classes}))+(::(~?\w+|operator=)(\[abi:\w+\])?\(.*)?"
     public = re.compile(rf"(typeinfo name for )?({member}|din_infer::({functions})\(.*|din_infer_\w+)")
     assert "din_infer_scorer_score" in symbols
     assert not {symbol for symbol in symbols if not public.fullmatch(symbol)}

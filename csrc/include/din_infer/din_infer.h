@@ -79,8 +79,8 @@ DIN_INFER_API din_infer_status din_infer_model_load_bytes(const void* bytes, siz
 DIN_INFER_API void din_infer_model_free(din_infer_model* model);
 
 /* Writes a metadata entry of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics`
- * (what it computes), `din_infer.training` and `din_infer.certificate`, a number under `din_infer.format_version`; null
- * where it has no such key. The text is the model handle's: valid until that is freed. */
+ * (what it computes), `din_infer.training` and `din_infer.certificate`, numbers under `din_infer.format_version` and
+ * `din_infer.crc32`; null where it has no such key. The text is the model handle's: valid until that is freed. */
 DIN_INFER_API din_infer_status din_infer_model_metadata(const din_infer_model* model, const char* key,
                                                         const char** value);
 

@@ -127,8 +127,8 @@ class DIN_INFER_API Model {
   static Model load_bytes(std::string bytes, const std::string& folder);
 
   // Of the file, JSON under `din_infer.schema` (what the model reads), `din_infer.semantics` (what it computes),
-  // `din_infer.training` and `din_infer.certificate`, a number under `din_infer.format_version`. As long as a copy of
-  // the model lives.
+  // `din_infer.training` and `din_infer.certificate`, numbers under `din_infer.format_version` and
+  // `din_infer.crc32`. As long as a copy of the model lives.
   const std::map<std::string, std::string>& metadata() const;
 
   size_t memory_bytes() const;  // of tables, mapped ones included, vocabularies, packed weights, folds kept now
@@ -410,10 +410,11 @@ class DIN_INFER_API ModelRegistry {
   // Loads a file in the background, checks that its certificate's probabilities come out within 1e-5, lets as many
   // scorers as are in use score it once, and then lets this version serve. Calls that are running end on the old one,
   // which is freed after them. A file that cannot be loaded or whose certificate is missing or not kept changes
-  // nothing but error(). Of files that are given while one is being loaded, the last one is next.
+  // nothing but error(). Of files that are given while one is being loaded, the last one is next. One with another
+  // schema serves as well, and refuses batches of the old one.
   void replace(const std::string& path);
 
-  // Waits until nothing is being loaded. Whether the last file serves.
+  // Waits until nothing is being loaded; the model before may be freed a moment later. Whether the last file serves.
   bool wait() const;
 
   // For callers that do not wait. Once nothing is being loaded, error() is of the last file that was given.
