@@ -1,5 +1,6 @@
 // Reading model files: what they hold, and that damaged, hostile or edited ones are refused with the reason.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -121,7 +122,8 @@ TEST(OnnxReader, DataIsAlignedWhereverItLies) {
 // Files are read in pieces of 1 MiB, whose pages are let go of.
 TEST(OnnxReader, LargeTablesAreReadPieceByPiece) {
   constexpr int64_t kManyRows = 300'000;
-  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "large_tables.onnx";
+  const std::filesystem::path path =
+      std::filesystem::path(::testing::TempDir()) / ("large_tables" + std::to_string(getpid()) + ".onnx");
   for (size_t shift = 0; shift < 4; ++shift) {
     FileContents contents = ValidContents();
     contents.graph.nodes[0].name += std::string(shift, 'x');
