@@ -45,7 +45,8 @@ void CheckEmpty(const std::string& where, const FloatView& view) {
 // D of W_1's inputs: 2D + D^2 (outer) or 4D (hadamard).
 int64_t KeyWidth(const UnitSemantics& unit, int64_t inputs) {
   const bool outer = unit.interaction == Interaction::kOuter;
-  const int64_t dim = outer ? std::llround(std::sqrt(static_cast<double>(inputs) + 1)) - 1 : inputs / 4;
+  const double of_outer = std::sqrt(static_cast<double>(std::max<int64_t>(inputs, 0)) + 1) - 1;
+  const int64_t dim = outer ? std::llround(of_outer) : inputs / 4;
   if (dim < 1 || dim > kMaxKeyWidth || unit.InputWidth(dim) != inputs) {
     throw InputError(std::string("layers[0].inputs: expected ") + (outer ? "2D + D*D for outer" : "4D for hadamard") +
                      " with D from 1 to " + std::to_string(kMaxKeyWidth) + ", got " + std::to_string(inputs));
