@@ -124,17 +124,20 @@ def key_gradients_kernel(
     last_query,
     dkeys,
     scale,
+    softmax,
     D: tl.constexpr,
     DIMS: tl.constexpr,
     UNITS: tl.constexpr,
     H1: tl.constexpr,
     ACTIVATION: tl.constexpr,
-    SOFTMAX: tl.constexpr,
     COUNTED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Takes a tile of one request's keys, [tile_start, tile_stop), and its queries [first_query, last_query)."""
+    """Takes a tile of one request's keys, [tile_start, tile_stop), and its queries [first_query, last_query).
+
+    `softmax` is read at run time: compiled for none alone, some activations spilled.
+    """
     tile = tl.program_id(0).to(tl.int64)
     start, stop = tl.load(tile_start + tile), tl.load(tile_stop + tile)
     for query in tl.range(tl.load(first_query + tile), tl.load(last_query + tile), disable_licm=True):
@@ -163,7 +166,7 @@ def key_gradients_kernel(
             DIMS,
             UNITS,
             ACTIVATION,
-            SOFTMAX,
+            softmax,
             PRECISION,
             False,
         )

@@ -80,22 +80,24 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     return Config(32, 4, cap=64)
 
 
-def unit_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
+def unit_gradients_config(itemsize: int, precision: str, capability: int, activation: str) -> Config:
     """How to run the kernel of the gradients of A(q), b(q) and the weights; arguments as of `forward_config`.
 
-    The ptxas for sm_90 overlaps products of float32 until they spill, except at its first level (DESIGN.md).
+    The ptxas for sm_90 overlaps products of float32 until they spill, except at its first level (DESIGN.md); three
+    products without an exponential between them are the exception.
     """
-    if capability >= 90 and itemsize == 4:
+    three_of_lines = precision == "tf32x3" and activation in ("relu", "prelu")
+    if capability >= 90 and itemsize == 4 and not three_of_lines:
         return Config(block=16, warps=2, cap=16, reload=True, key_cap=16, assembler="--opt-level 1", extremes=True)
     cap = 16 if (itemsize, precision) == (4, "tf32") else 32
-    return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=capability < 90)
+    return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=capability < 90 or itemsize == 4)
 
 
 def key_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
     """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
     three_products = (itemsize, precision) == (4, "tf32x3")
     if capability < 90:
-        cap = 16 if (itemsize, precision) == (4, "tf32") else 32
+        cap = 32 if three_products else 16
         return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=three_products)
     cap = 16 if three_products else 32
     return Config(block=64, warps=4, cap=cap, reload=True, key_cap=16)

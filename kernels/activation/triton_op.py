@@ -136,16 +136,12 @@ def pool_backward(
     per_program = triton.cdiv(queries, max(programs, 1))
     precision = products()
     kind = keys.dtype.itemsize, precision, capability(keys.device)
-    unit_config, key_config = unit_gradients_config(*kind), key_gradients_config(*kind)
+    unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(*kind)
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
     inputs = (keys, times, a, b, weights, vectors, dout, sums, delta)
-    same: dict[str, Any] = {
-        "SOFTMAX": softmax,
-        "COUNTED": counts is not None,
-        "PRECISION": precision,
-    }
+    same: dict[str, Any] = {"COUNTED": counts is not None, "PRECISION": precision}
     dkeys, da, db = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, a, b))
     dweights, dvectors = (keys.new_zeros((programs, len(p)), dtype=torch.float32) for p in (weights, vectors))
     if programs:
@@ -159,6 +155,7 @@ def pool_backward(
             scale,
             *sizes,
             **same,
+            SOFTMAX=softmax,
             ACTIVATION=unit_config.activation(activation),
             **backward_constants(dim, hidden, b.shape[1], unit_config),
             **launch_options(unit_config),
@@ -171,6 +168,7 @@ def pool_backward(
             *work.tiles,
             dkeys,
             scale,
+            softmax,
             **same,
             ACTIVATION=key_config.activation(activation),
             **backward_constants(dim, hidden, b.shape[1], key_config),

@@ -130,7 +130,7 @@ def score_gradient(
     again,
     D: tl.constexpr,
     DIMS: tl.constexpr,
-    SOFTMAX: tl.constexpr,
+    softmax,
 ):
     """(weight of each key in the pooled sum, gradient of its score s), [BLOCK] each; du [D] is the pooled sum's."""
     STEP: tl.constexpr = DIMS[len(DIMS) - 1]
@@ -142,7 +142,7 @@ def score_gradient(
             keys + rows[:, None] * D + (start + lane)[None, :], mask=valid[:, None] & inside[None, :], other=0.0
         )
         g += tl.sum(k.to(tl.float32) * tl.load(du + start + lane, mask=inside, other=0.0)[None, :], 1)
-    if SOFTMAX:
+    if softmax:
         weight = tl.where(valid, tl.exp(scale * s - lse) * count, 0.0)
         ds = scale * weight * (g - delta)
     else:
@@ -172,7 +172,7 @@ def tile_backward(
     DIMS: tl.constexpr,
     UNITS: tl.constexpr,
     ACTIVATION: tl.constexpr,
-    SOFTMAX: tl.constexpr,
+    softmax,
     PRECISION: tl.constexpr,
     UNIT: tl.constexpr,
 ):
@@ -187,7 +187,7 @@ def tile_backward(
     h = hidden_layer(z[last], vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
     w = vectors + vectors_start(UNITS, last + 1)
     s = output(h, w, UNITS[last])
-    weight, ds = score_gradient(keys, rows, valid, s, du, count, scale, lse, delta, again, D, DIMS, SOFTMAX)
+    weight, ds = score_gradient(keys, rows, valid, s, du, count, scale, lse, delta, again, D, DIMS, softmax)
 
     vectors += again  # 0, which the compiler cannot know: read again, they need not stay in registers
     dz = ()

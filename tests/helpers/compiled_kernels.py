@@ -53,14 +53,15 @@ def compiled(kernel, arch, dim, products, activation, softmax):
         constants |= triton_op.shape_constants(dim, HIDDEN, HIDDEN[0], config)
         constants |= {"PARTIAL": True, "BLOCK": config.block, "RELOAD": config.reload, "STREAM": config.stream}
     elif kernel == "unit gradients":
-        function, config = triton_backward.unit_gradients_kernel, unit_gradients_config(*kind)
+        function, config = triton_backward.unit_gradients_kernel, unit_gradients_config(*kind, activation)
         arguments |= dict.fromkeys(("starts", "stops"), "*i64")
         arguments |= dict.fromkeys(("dout", "lses", "deltas", "da", "db", "dweights", "dvectors"), "*fp32")
         arguments |= dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")
     else:
         function, config = triton_backward.key_gradients_kernel, key_gradients_config(*kind)
         arguments |= dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
-        arguments |= dict.fromkeys(("dout", "lses", "deltas", "dkeys"), "*fp32")
+        arguments |= dict.fromkeys(("dout", "lses", "deltas", "dkeys"), "*fp32") | {"softmax": "i1"}
+        del constants["SOFTMAX"]
     if kernel != "forward":
         constants |= triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
     constants |= {"ACTIVATION": config.activation(activation)}
@@ -90,16 +91,20 @@ def facts(kernel):
 
 
 def cases():
-    """(kernel, D, products, activation, softmax) of every kind that may be picked; the units are the costliest."""
-    kinds = itertools.product(("unit gradients", "key gradients", "forward"), (64, 128), PRODUCTS)
-    units = (("dice", True), ("sigmoid", False), ("prelu", True))
-    return [(*kind, *unit) for kind in kinds for unit in units]
+    """(kernel, D, products, activation, softmax) of every kind that may be picked; keys' gradients serve both."""
+    activations = ("dice", "sigmoid", "prelu", "relu", "tanh", "bisigmoid")
+    kernels = ("unit gradients", "key gradients", "forward")
+    kinds = itertools.product(kernels, (64, 128), PRODUCTS, activations, (True, False))
+    return [kind for kind in kinds if kind[0] != "key gradients" or kind[-1]]
 
 
 def tested(kernel, dim, products, activation, softmax):
     """Whether the tests compile a kind each time: each takes seconds, so the costliest units alone."""
+    usual = {"dice": True, "sigmoid": False, "prelu": True}
+    if activation not in usual or (kernel != "key gradients" and softmax != usual[activation]):
+        return False
     if activation == "prelu":
-        return dim == 64 and products == "tf32x3" and kernel != "unit gradients"  # those spill on sm_90
+        return dim == 64 and products == "tf32x3"
     if kernel == "forward":
         return activation == "dice" or (products == "tf32x3" and activation == "sigmoid")
     return dim == 64 and (activation == "dice" or products == "tf32")
