@@ -9,6 +9,7 @@
 #include "engine/key_tiles.hpp"
 #include "engine/model.hpp"
 #include "engine/parallel.hpp"
+#include "engine/scratch_cap.hpp"
 #include "engine/unit_runner.hpp"
 
 namespace din_infer {
@@ -76,20 +77,8 @@ struct ActivationUnitRunner::State {
     std::vector<Stretch> stretches;
   };
 
-  // Frees scratch memory that is more than may stay, whether a call throws or not.
-  class Call {
-   public:
-    explicit Call(State& state) : state_(state) {}
-    ~Call() {
-      const size_t most = state_.max_scratch_bytes;
-      if (most != 0 && state_.scratch.Bytes() > most) state_.scratch = {};
-    }
-    Call(const Call&) = delete;
-    Call& operator=(const Call&) = delete;
-
-   private:
-    State& state_;
-  };
+  size_t ScratchBytes() const { return scratch.Bytes(); }
+  void Shrink() { scratch = {}; }
 
   void FindStretches(const Rows& rows, bool counted);  // of what is to be packed, having made room for it
   void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
@@ -156,10 +145,10 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   if (queries.rows == 0) return;
   if (interests == nullptr) throw InputError("interests: expected memory for the result, got a null pointer");
   State& state = *state_;
-  const State::Call call(state);
+  const ScratchCap call(state, state.max_scratch_bytes);
   State::Scratch& scratch = state.scratch;
   scratch.keys.resize(static_cast<size_t>(requests));
-  if (scratch.counts.size() < scratch.keys.size()) scratch.counts.resize(scratch.keys.size());
+  GrowTo(scratch.counts, scratch.keys.size());
   state.FindStretches(keys, counts != nullptr);
   state.parallel.For(static_cast<int64_t>(scratch.stretches.size()), [&](int64_t item, int) {
     state.Pack(keys, counts, scratch.stretches[static_cast<size_t>(item)]);
@@ -168,8 +157,8 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
                      {scratch.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
 }
 
-size_t ActivationUnitRunner::scratch_bytes() const { return state_->scratch.Bytes(); }
+size_t ActivationUnitRunner::scratch_bytes() const { return state_->ScratchBytes(); }
 
-void ActivationUnitRunner::shrink() { state_->scratch = {}; }
+void ActivationUnitRunner::shrink() { state_->Shrink(); }
 
 }  // namespace din_infer

@@ -10,6 +10,7 @@
 #include "engine/parallel.hpp"
 #include "engine/repeats.hpp"
 #include "engine/request_plan.hpp"
+#include "engine/scratch_cap.hpp"
 #include "engine/wave.hpp"
 
 namespace din_infer {
@@ -54,30 +55,21 @@ struct Scorer::State {
     CandidatePlan by_candidate;
   };
 
-  // What each call with scratch memory begins with and ends with, whether it throws or not.
-  class Call {
-   public:
-    explicit Call(State& state) : state_(state) {
-      if (state.scratch != nullptr) return;
-      state.scratch = std::make_unique<Scratch>(state.parts, state.options.auto_fold, state.parallel.threads());
-    }
-    ~Call() {
-      const size_t most = state_.options.max_scratch_bytes;
-      if (most != 0 && state_.scratch->Bytes() > most) state_.scratch.reset();
-    }
-    Call(const Call&) = delete;
-    Call& operator=(const Call&) = delete;
+  size_t ScratchBytes() const { return scratch == nullptr ? 0 : scratch->Bytes(); }
+  void Shrink() { scratch.reset(); }
 
-   private:
-    State& state_;
-  };
+  // What each call with scratch memory begins with, and holds until it ends.
+  [[nodiscard]] ScratchCap<State> BeginCall() {
+    if (scratch == nullptr) scratch = std::make_unique<Scratch>(parts, options.auto_fold, parallel.threads());
+    return {*this, options.max_scratch_bytes};
+  }
 
   // Runs `score`, and takes its times.
   template <class Work>
   void Timed(const Work& score) {
     timings = {};
     if (parallel.timers() != nullptr) parallel.timers()->Restart();
-    const Call call(*this);
+    const ScratchCap call = BeginCall();
     score();
     if (parallel.timers() != nullptr) timings = parallel.timers()->Read();
   }
@@ -248,7 +240,7 @@ void Scorer::score(const User& user, const Batch& batch, float* scores) {
 }
 
 PlanReport Scorer::explain_plan(const Batch& batch) {
-  const State::Call call(*state_);
+  const ScratchCap call = state_->BeginCall();
   CheckedBatch checked(state_->parts.file.schema, batch);
   state_->LookUp(checked);
   return state_->Report(checked);
@@ -256,8 +248,8 @@ PlanReport Scorer::explain_plan(const Batch& batch) {
 
 Timings Scorer::timings() const { return state_->timings; }
 
-size_t Scorer::scratch_bytes() const { return state_->scratch == nullptr ? 0 : state_->scratch->Bytes(); }
+size_t Scorer::scratch_bytes() const { return state_->ScratchBytes(); }
 
-void Scorer::shrink() { state_->scratch.reset(); }
+void Scorer::shrink() { state_->Shrink(); }
 
 }  // namespace din_infer

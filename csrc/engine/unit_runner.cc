@@ -112,8 +112,9 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
   for (const CandidateGroup& request : key_side_) {
     longest = std::max(longest, batch.keys[static_cast<size_t>(request.request)].count);
   }
-  for (KeySideRunner& runner : key_side_runners_)
-    runner.Reserve(key_side, longest, 1);  // as nobody knows which it gets
+  for (KeySideRunner& runner : key_side_runners_) {  // as nobody knows which requests it gets
+    runner.Reserve(key_side, longest, 1);
+  }
   parallel.For(requests, [&](int64_t item, int slot) {
     Parallel serial(parallel, slot);
     run(key_side_[static_cast<size_t>(item)], key_side_runners_[static_cast<size_t>(slot)], serial);

@@ -104,6 +104,18 @@ TEST_F(BatchTest, RefusesMoreValuesThanThereCanBe) {
   ExpectRefused(batch, "candidate.genre: outer lists: expected offsets that end at the number of values, 0, got 3");
 }
 
+TEST_F(BatchTest, CountsNoCandidatesOfACatalogueForLessThanNoRequests) {
+  Batch batch = Make();
+  const int64_t all[] = {0, 3};
+  batch.columns["candidate.genre"].lists[0] = batch.columns["candidate.item"].lists[0] = {all, 2};
+  batch.shared_candidates = true;
+  EXPECT_EQ(CandidatesIfItFits(batch), 3 * batch.requests);
+  for (const int64_t requests : {int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
+    batch.requests = requests;
+    EXPECT_EQ(CandidatesIfItFits(batch), -1);
+  }
+}
+
 TEST_F(BatchTest, RefusesNullPointers) {
   Batch batch = Make();
   batch.columns["clicks.item"].int64_values = nullptr;

@@ -108,10 +108,8 @@ TEST_P(CApi, ScoresACatalogueUnderBothPlans) {
   EXPECT_EQ(report.candidate, of_cpp.candidate);
   EXPECT_EQ(report.chosen, of_cpp.chosen);
   ExpectInputError(din_infer_scorer_explain_plan(scorer_, batch_, nullptr), "report: expected a pointer");
-  for (const int64_t requests : {std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()}) {
-    din_infer_batch_set_requests(batch_, requests);
-    ExpectInputError(din_infer_scorer_score(scorer_, batch_, expected_.data(), Size(expected_)), "expected");
-  }
+  din_infer_batch_set_requests(batch_, std::numeric_limits<int64_t>::max());
+  ExpectInputError(din_infer_scorer_score(scorer_, batch_, expected_.data(), Size(expected_)), "expected");
   ASSERT_EQ(din_infer_batch_set_shared_candidates(batch_, 0), DIN_INFER_OK);
   din_infer_batch_set_requests(batch_, batch.requests);
   ExpectInputError(din_infer_scorer_score(scorer_, batch_, expected_.data(), Size(expected_)), "offsets, got 2");

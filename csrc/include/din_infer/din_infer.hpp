@@ -121,8 +121,7 @@ struct MultiplyAdds {
 class DIN_INFER_API Model {
  public:
   // The file at `path`, or a file's bytes, whose external tables are looked for in `folder` and nowhere else ("" where
-  // there are none). Bytes that are moved here are in memory once, as long as the model lives. Throw
-  // ModelFileError.
+  // there are none). Bytes that are moved here are in memory once, as long as the model lives. Throw ModelFileError.
   static Model load(const std::string& path);
   static Model load_bytes(std::string bytes, const std::string& folder);
 
