@@ -133,7 +133,7 @@ class _Log:
         """The splits' files; returns their facts."""
         pools = [self._pool(part) for part in range(len(PARTS))] if self.options.negatives else []
         changing = int(self.catalogue["changing"].sum())
-        leakage.add_counts({"items_with_changing_features": changing, "events": _height(self.events)})
+        leakage.add_counts({"items_with_changing_features": changing, "events": height(self.events)})
         counts = [dict.fromkeys(("requests", "candidates", "positives", "behaviours"), 0) for _ in PARTS]
         times: list[list[int]] = [[] for _ in PARTS]
         writers: list[RequestsWriter] = []
@@ -199,7 +199,7 @@ class _Log:
             for frame in (self.impressions, self.events)
         ]
         users = sizes[0].join(sizes[1], on="user", how="left", suffix=" events").fill_null(0).sort("user")
-        strangers = _height(self.events) - int(users["rows events"].sum())
+        strangers = height(self.events) - int(users["rows events"].sum())
         leakage.add_counts({"events_of_users_without_requests": strangers})
         rows = np.cumsum((users["rows"] + users["rows events"]).to_numpy())
         piece = (rows - 1) // PIECE
@@ -335,5 +335,5 @@ def _made_by(options: Options) -> dict[str, Any]:
     }
 
 
-def _height(frame: pl.LazyFrame) -> int:
+def height(frame: pl.LazyFrame) -> int:
     return int(frame.select(pl.len()).collect(engine="streaming").item())

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from din_infer.data import archives
-from din_infer.data.log import Options, Progress, Summary, write_log
+from din_infer.data.log import Options, Progress, Summary, height, write_log
 from din_infer.data.logfiles import Kind, Log, Wanted, clean, common_type, open_log, polars_errors, typed
 from din_infer.data.protocols import LIKED, PROTOCOLS
 from din_infer.errors import DataError
@@ -151,7 +151,7 @@ def _write(
         files = Path(folder) / "impressions.parquet", Path(folder) / "events.parquet"
         for frame, file in zip((impressions, events), files, strict=True):
             frame.sink_parquet(file)
-            if pl.scan_parquet(file).select(pl.len()).collect().item() == 0:
+            if height(pl.scan_parquet(file)) == 0:
                 raise DataError(f"{dataset}: expected at least one {positive}, got none")
         return write_log(out, *files, options, progress, dataset)
 

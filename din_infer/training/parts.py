@@ -45,7 +45,7 @@ def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
     history, are PADDED_PAIRS at most. Where the next part's first history is at least half as long, a part is padded to
     twice its pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most.
     """
-    if _padded_pairs(lengths, int(candidates.sum())) <= PADDED_PAIRS:
+    if _longest(lengths) * int(candidates.sum()) <= PADDED_PAIRS:
         return [torch.arange(len(lengths))]
     order = torch.argsort(lengths, descending=True, stable=True)
     runs, longest, asked, start = [], lengths[order].tolist(), candidates[order].tolist(), 0
@@ -59,14 +59,13 @@ def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
     return runs
 
 
-def _padded_pairs(lengths: Tensor, candidates: int) -> int:
-    return candidates * int(lengths.max()) if len(lengths) else 0
+def _longest(lengths: Tensor) -> int:
+    return int(lengths.max()) if len(lengths) else 0
 
 
 def _padded(keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Keys [K, D] of B requests as [B, T, D], zeros behind each history's end, and which of them are valid [B, T]."""
-    longest = int(lengths.max()) if len(lengths) else 0
-    valid = torch.arange(longest, device=keys.device) < lengths.unsqueeze(1)
+    valid = torch.arange(_longest(lengths), device=keys.device) < lengths.unsqueeze(1)
     places = valid.flatten().nonzero().squeeze(1)
     padded = keys.new_zeros(valid.numel(), keys.shape[1]).index_copy(0, places, keys)
     return padded.view(*valid.shape, keys.shape[1]), valid

@@ -45,7 +45,7 @@ def compiled(kernel, arch, dim, products, activation, softmax):
     kind = 4 if number == "fp32" else 2, precision, arch
     arguments = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
     arguments |= {"vectors": "*fp32", "scale": "fp32"}
-    constants = {"SOFTMAX": softmax, "COUNTED": True, "PRECISION": precision}
+    constants = {"COUNTED": True, "PRECISION": precision}
     if kernel == "forward":
         function, config = triton_kernel.forward_kernel, forward_config(dim, HIDDEN, *kind)
         arguments |= dict.fromkeys(("item_query", "item_start", "item_stop"), "*i64")
@@ -61,7 +61,8 @@ def compiled(kernel, arch, dim, products, activation, softmax):
         function, config = triton_backward.key_gradients_kernel, key_gradients_config(*kind)
         arguments |= dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
         arguments |= dict.fromkeys(("dout", "lses", "deltas", "dkeys"), "*fp32") | {"softmax": "i1"}
-        del constants["SOFTMAX"]
+    if kernel != "key gradients":
+        constants |= {"SOFTMAX": softmax}
     if kernel != "forward":
         constants |= triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
     constants |= {"ACTIVATION": config.activation(activation)}
