@@ -104,9 +104,8 @@ void ActivationUnitRunner::State::FindStretches(const Rows& rows, bool counted) 
 
 void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_counts, const Stretch& stretch) {
   const int64_t dim = shared.unit->dim();
-  for (int64_t row = stretch.rows.begin; row < stretch.rows.end; ++row) {
-    PackColumn(rows.values + row * dim, dim, stretch.tiles, stretch.first + row - stretch.rows.begin);
-  }
+  kernels::Kernels().pack_columns(rows.values + stretch.rows.begin * dim, dim, stretch.rows.size(), dim, stretch.tiles,
+                                  stretch.first);
   if (key_counts == nullptr) return;
   std::copy(key_counts + stretch.rows.begin, key_counts + stretch.rows.end,
             scratch.counts[stretch.request].begin() + stretch.first);

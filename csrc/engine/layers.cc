@@ -27,7 +27,7 @@ void FillTiles(int64_t count, int64_t dim, float* tiles) {
 }
 
 void PackTiles(const float* rows, int64_t stride, int64_t count, int64_t dim, float* tiles) {
-  for (int64_t c = 0; c < count; ++c) PackColumn(rows + c * stride, dim, tiles, c);
+  Kernels().pack_columns(rows, stride, count, dim, tiles, 0);
   FillTiles(count, dim, tiles);
 }
 
@@ -54,11 +54,12 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameter
     if (semantics.HasAlpha()) layer.alpha = Keep(parameters.alpha[l], layer.out);
     if (semantics.activation == Activation::kDice) {
       layer.mean = Keep(parameters.mean[l], layer.out);
-      float* inv_std = Allocate(layer.out);
+      float* power = Allocate(layer.out);
       for (int64_t u = 0; u < layer.out; ++u) {
-        inv_std[u] = static_cast<float>(1 / std::sqrt(static_cast<double>(parameters.var[l][u]) + parameters.eps[l]));
+        const double std = std::sqrt(static_cast<double>(parameters.var[l][u]) + parameters.eps[l]);
+        power[u] = static_cast<float>(kernels::kSigmoidPower / std);
       }
-      layer.inv_std = inv_std;
+      layer.power = power;
     }
     view_.widest = std::max(view_.widest, layer.out);
     hidden_.push_back(layer);

@@ -118,16 +118,15 @@ HWY_INLINE hn::Vec<hn::RebindToSigned<D>> PowerBits(hn::Vec<hn::RebindToSigned<D
 }
 #endif
 
-// 1 / (1 + 2^t) with t = -x log2(e). Coarser than Exp, and cheaper: t is rounded once, and of the relative error of 2^t
-// the quotient keeps at most a quarter.
+// 1 / (1 + 2^t). Coarser than Exp, and cheaper: t is rounded once, and of the relative error of 2^t the quotient keeps
+// at most a quarter.
 template <int kN>
-HWY_INLINE Vectors<kN> Sigmoid(const Vectors<kN>& x) {
+HWY_INLINE Vectors<kN> OneOverOnePlusPower(const Vectors<kN>& exponents) {
   const D d;
   const hn::RebindToSigned<D> di;
   const V one = hn::Set(d, 1.0f);
   const V magic = hn::Set(d, 12582912.0f / (1 << kStepBits));  // t + magic has n in its low bits
-  const auto scaled = Each<kN>([&](int i) { return hn::Mul(x[i], hn::Set(d, -1.44269504f)); });
-  const auto t = Each<kN>([&](int i) { return Clamp(scaled[i], 126.0f); });
+  const auto t = Each<kN>([&](int i) { return Clamp(exponents[i], 126.0f); });
   const auto rounded = Each<kN>([&](int i) { return hn::Add(t[i], magic); });
   const auto whole = Each<kN>([&](int i) { return hn::Sub(rounded[i], magic); });
   const auto f = Each<kN>([&](int i) { return hn::Sub(t[i], whole[i]); });
@@ -142,6 +141,12 @@ HWY_INLINE Vectors<kN> Sigmoid(const Vectors<kN>& x) {
   }
   p = Each<kN>([&](int i) { return hn::MulAdd(power[i], p[i], one); });
   return Each<kN>([&](int i) { return hn::Div(one, p[i]); });
+}
+
+template <int kN>
+HWY_INLINE Vectors<kN> Sigmoid(const Vectors<kN>& x) {
+  return OneOverOnePlusPower(
+      Each<kN>([&](int i) { return hn::Mul(x[i], hn::Set(D(), static_cast<float>(kSigmoidPower))); }));
 }
 
 // tanh(x) = -m / (2 + m) with m = e^(-2|x|) - 1, which keeps its relative accuracy near 0.
@@ -204,8 +209,8 @@ struct ActBiSigmoid {  // 2 / (1 + e^-x) - 1 = tanh(x / 2)
 struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p)
   template <int kN, class Of>
   static HWY_INLINE Vectors<kN> Apply(const Vectors<kN>& x, const Of& of) {
-    const V alpha = of(of.layer.alpha), mean = of(of.layer.mean), inv_std = of(of.layer.inv_std);
-    const auto p = Sigmoid(Each<kN>([&](int i) { return hn::Mul(hn::Sub(x[i], mean), inv_std); }));
+    const V alpha = of(of.layer.alpha), mean = of(of.layer.mean), power = of(of.layer.power);
+    const auto p = OneOverOnePlusPower(Each<kN>([&](int i) { return hn::Mul(hn::Sub(x[i], mean), power); }));
     const V rest = hn::Sub(hn::Set(D(), 1.0f), alpha);
     return Each<kN>([&](int i) { return hn::Mul(x[i], hn::MulAdd(p[i], rest, alpha)); });
   }

@@ -28,15 +28,18 @@ inline constexpr int64_t kAlignment = 64;
 inline constexpr int64_t kWidestVector = 16;
 inline constexpr int64_t WholeVectors(int64_t n) { return (n + kWidestVector - 1) / kWidestVector * kWidestVector; }
 
+// sigmoid(x) = 1 / (1 + 2^(kSigmoidPower x)): -log2(e).
+inline constexpr double kSigmoidPower = -1.4426950408889634;
+
 // A hidden layer.
 struct Layer {
   int64_t in = 0, out = 0;
   const float* weights = nullptr;  // panels of pack_weights, in * out floats
   const float* bias = nullptr;     // [out]
   Activation activation = Activation::kSigmoid;
-  const float* alpha = nullptr;    // [out], of prelu and dice
-  const float* mean = nullptr;     // [out], of dice
-  const float* inv_std = nullptr;  // [out], of dice: 1 / sqrt(var + eps)
+  const float* alpha = nullptr;  // [out], of prelu and dice
+  const float* mean = nullptr;   // [out], of dice
+  const float* power = nullptr;  // [out], of dice: kSigmoidPower / sqrt(var + eps)
 };
 
 // Hidden layers and one linear output.
@@ -68,6 +71,9 @@ struct KernelTable {
 
   // w [out, in] with rows `stride` floats apart -> in * out floats of panels.
   void (*pack_weights)(const float* w, int64_t stride, int64_t in, int64_t out, float* panels);
+
+  // Rows [count, width], `stride` floats apart, become columns from `first` on of tiles [columns / tile][width][tile].
+  void (*pack_columns)(const float* rows, int64_t stride, int64_t count, int64_t width, float* tiles, int64_t first);
 
   // y = constant + W x for `count` rows x [count, in] and y [count, width], `x_stride` and `y_stride` floats apart.
   // scratch: 8 * in floats.
