@@ -18,6 +18,9 @@ from din_infer.bench.timing import Competitor
 from din_infer.jagged import Jagged
 from din_infer.kernels.activation import native
 
+# The first milliseconds after a pause are slower, by more than a call costs.
+SAMPLE_SECONDS = 0.05
+
 Columns = Mapping[str, Any]
 
 
@@ -83,5 +86,6 @@ def score_one_arguments(columns: Columns, most: Mapping[str, int | None]) -> dic
 
 
 def _measure(name: str, case: str, call: Callable[[], Any], core: Callable[[], Any], rounds: int) -> Call:
-    whole, part = timing.measure([Competitor(name, call), Competitor("core", core, name)], tolerance=0, rounds=rounds)
+    competitors = [Competitor(name, call), Competitor("core", core, name)]
+    whole, part = timing.measure(competitors, tolerance=0, rounds=rounds, min_sample=SAMPLE_SECONDS)
     return Call(name, case, 1e6 * whole.median, 1e6 * part.median)
