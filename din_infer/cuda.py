@@ -8,6 +8,7 @@ which work is planned. `Model` checks and encodes what users send; `Core` comput
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, NoReturn
 
@@ -114,7 +115,7 @@ class Core:
         if requests == 0:
             return _result([], self._device, on_device)
         self._count_unknown(prepared)
-        with self._launching, torch.inference_mode():
+        with self._computing():
             runs = self._runs(prepared, int(prepared.offsets["candidate"][-1]) if catalogue else None)
             scores = [torch.sigmoid(self._model(run.to(self._device))) for run in runs]
         return _result(scores, self._device, on_device)
@@ -128,12 +129,18 @@ class Core:
         spec = self._schema.histories[history]
         given = np.diff(columns[f"{history}.{next(iter(spec.features))}"][1]).tolist()
         weights = []
-        with self._launching, torch.inference_mode():
+        with self._computing():
             for r in range(requests):
-                kept = self._model.weights(history, prepared.select(torch.tensor([r])).to(self._device))
+                kept = self._model.weights(history, prepared.select(torch.tensor([r], device=CPU)).to(self._device))
                 left_out = given[r] - kept.shape[1]
                 weights.append(pad(kept, (left_out, 0) if spec.keeps_tail else (0, left_out)).flatten())
         return _result(weights, self._device, on_device)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """One thread at a time, in float32 whatever the caller's autocast says."""
+        with self._launching, torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            yield
 
     def _prepared(self, columns: Mapping[str, Encoded], requests: int) -> tuple[Requests, bool]:
         """The requests, on the device where some of their columns are; and whether some are."""
@@ -146,12 +153,14 @@ class Core:
 
     def _runs(self, requests: Requests, items: int | None) -> Iterator[Requests]:
         """Runs of requests that fit in memory; with `items`, all candidates of the batch are every request's."""
-        candidates = torch.full((requests.count,), items) if items is not None else requests.lengths("candidate")
+        candidates = (
+            torch.full((requests.count,), items, device=CPU) if items is not None else requests.lengths("candidate")
+        )
         sizes = candidates * self._schema.tower_width()
         for name in self._schema.histories:
             sizes = sizes + requests.lengths(name) * self._schema.key_width(name)
         own = requests if items is None else _without_candidates(requests)
-        for chosen in chunk_requests(torch.arange(requests.count), sizes, NUMBERS_AT_A_TIME):
+        for chosen in chunk_requests(torch.arange(requests.count, device=CPU), sizes, NUMBERS_AT_A_TIME):
             run = own if len(chosen) == own.count else own.select(chosen)
             yield run if items is None else _with_candidates(run, requests, items)
 
@@ -198,14 +207,14 @@ class ServedDIN(DIN):
         }
         with torch.device("meta"):  # sizes alone: no memory is taken, and no initial weights are drawn
             super().__init__(schema, declared, sizes)
-        self.to_empty(device=device).eval().requires_grad_(False)
+        self.float().to_empty(device=device).eval().requires_grad_(False)
         for name, value in self.named_values():
-            value.copy_(torch.tensor(parameters[name]))
+            value.copy_(torch.tensor(parameters[name], device=CPU))
         self._params = [
             _unit_params(declared.units[h], f"unit.{h}", parameters) for h in schema.histories if declared.units
         ]
         for params in self._params:  # packed now: later, two streams could meet
-            nothing = torch.empty((0, params.dim), device=device)
+            nothing = torch.empty((0, params.dim), dtype=torch.float32, device=device)
             activation_unit(nothing, [0], nothing, [0], params, backend="triton")
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests) -> Tensor:
@@ -235,7 +244,7 @@ class ServedDIN(DIN):
 
 def _result(parts: list[Tensor], device: torch.device, on_device: bool) -> npt.NDArray[np.float32] | Tensor:
     """All parts, one after another, outside of inference mode: a tensor of which users may do what they like."""
-    result = torch.cat(parts) if parts else torch.empty(0, device=device)
+    result = torch.cat(parts) if parts else torch.empty(0, dtype=torch.float32, device=device)
     return result if on_device else result.cpu().numpy()
 
 
@@ -271,5 +280,5 @@ def _without_candidates(requests: Requests) -> Requests:
 def _with_candidates(run: Requests, catalogue: Requests, items: int) -> Requests:
     every = torch.arange(items, device=catalogue.device).repeat(run.count)
     columns = {n: v.take(every) for n, v in catalogue.columns.items() if n.startswith("candidate.")}
-    offsets = {**run.offsets, "candidate": torch.arange(run.count + 1) * items}
+    offsets = {**run.offsets, "candidate": torch.arange(run.count + 1, device=CPU) * items}
     return Requests(run.count, offsets, {**run.columns, **columns})

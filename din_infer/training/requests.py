@@ -125,4 +125,4 @@ def _kept_behaviours(offsets: Tensor, history: History, most: int, device: torch
     else:
         ends = torch.minimum(ends, starts + most)
     bounds = torch.stack([starts, ends], dim=1).flatten()  # range 2 r is request r's, ranges between are the rest
-    return take_ranges(bounds, 2 * torch.arange(len(starts)), device)
+    return take_ranges(bounds, 2 * torch.arange(len(starts), device=CPU), device)

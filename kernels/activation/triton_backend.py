@@ -62,7 +62,11 @@ def interest(
 ) -> Tensor:
     """Pooled keys float32 [Q, D]: keys [K, D] and queries [Q, D] of one dtype on one device, offsets int64 [B + 1]."""
     unit = packed.unit
-    a, b = packed.fold(queries)
+    if torch.is_autocast_enabled(keys.device.type):  # under which the fold would have another dtype than the keys
+        with torch.autocast(keys.device.type, enabled=False):
+            a, b = packed.fold(queries)
+    else:
+        a, b = packed.fold(queries)
     out: Tensor = pool(
         keys.contiguous(),
         counts,

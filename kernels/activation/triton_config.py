@@ -10,8 +10,6 @@ GRAIN = 16  # the least width of a tensor-core operand; all widths are padded to
 PROGRAMS = 1024  # of the backward pass at most: each has a sum of the weights' gradients of its own
 FOLD_BYTES = 2**28  # of A(q) at a time; more queries take turns
 
-PRECISIONS = ("tf32x3", "tf32", "ieee")  # of products of float32
-
 
 @dataclass(frozen=True)
 class Config:

@@ -255,8 +255,12 @@ def backward_constants(dim: int, hidden: list[int], h1: int, config: Config) -> 
 
 
 def products() -> str:
-    """How products of float32 are rounded, as PyTorch is told to round its own."""
-    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    """How products of float32 are rounded, as PyTorch is told to round its own on CUDA devices."""
+    # From PyTorch 2.9 on a setting of its own, which knows what `set_float32_matmul_precision` set, but not the reverse.
+    told = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+    if told is None:
+        return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return "tf32" if told == "tf32" else "tf32x3"
 
 
 def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, /, *arguments: Any, **constants: Any) -> None:

@@ -66,7 +66,7 @@ class Packed:
 
     def fold(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """A(q) [Q, D', H1'] and b(q) [Q, H1'] for queries [Q, D]; differentiable."""
-        rows, dim = len(queries), padded(self.unit.dim)
+        rows, dim = queries.shape[0], padded(self.unit.dim)  # not len, which torch.export takes for a constant
         if self.fold_matrix is None:
             a = self.fold_start.expand(rows, -1)
         elif self.unit.interaction == "outer":

@@ -6,10 +6,12 @@ import dataclasses
 import itertools
 import json
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from din_reference import Case
 from semantic_list import EVERY_SEMANTIC
 
@@ -157,6 +159,38 @@ def test_batches_that_do_not_fit_take_turns(models, random_columns, monkeypatch)
     monkeypatch.setattr(cuda, "chunk_requests", lambda *a: (turns.append(turn) or turn for turn in chunks(*a)))
     np.testing.assert_allclose(models[0].score(columns), whole, rtol=0, atol=1e-6)
     assert len(turns) > 1
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        lambda: default_dtype(torch.float64),
+        lambda: torch.device("meta"),  # a default device
+    ],
+    ids=["autocast", "default dtype", "default device"],
+)
+def test_a_callers_settings_change_nothing(models, model_path, random_columns, setting, monkeypatch):
+    columns = random_columns(6)
+    columns = {name: column for name, column in columns.items() if not name.startswith("candidate.")}
+    catalogue = {name: [*itertools.chain(*c)] for name, c in random_columns(3).items() if name.startswith("candidate.")}
+    monkeypatch.setattr(cuda, "NUMBERS_AT_A_TIME", 300)  # in turns
+    scores, weights = models[0].score(columns, catalogue=catalogue), models[0].explain(random_columns(6))
+    with setting():
+        model = din_infer.load(model_path, device="cuda")
+        assert np.array_equal(model.score(columns, catalogue=catalogue), scores)
+        assert np.array_equal(
+            model.explain(random_columns(6))["history"].values.values, weights["history"].values.values
+        )
+        assert model.score(random_columns(0)).dtype == np.float32
 
 
 def test_many_threads_at_once(model_path, random_columns):

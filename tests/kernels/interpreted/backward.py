@@ -141,13 +141,41 @@ def test_torch_compile(module_and_inputs):
     torch.testing.assert_close(grads[0][1], grads[1][1])
 
 
-def test_torch_export(module_and_inputs):
+@pytest.mark.parametrize("strict", [False, True])
+def test_torch_export(module_and_inputs, strict):
     module, inputs = module_and_inputs
     rows = torch.export.Dim("rows")
-    exported = torch.export.export(module, inputs, dynamic_shapes=({0: rows}, None, {0: rows}))
+    exported = torch.export.export(module, inputs, dynamic_shapes=({0: rows}, None, {0: rows}), strict=strict)
     assert any("din_infer.pool" in str(node.target) for node in exported.graph.nodes)
     with torch.no_grad():
         assert torch.equal(exported.module()(*inputs), module(*inputs))
+
+
+class Pooled(torch.nn.Module):
+    """A unit whose offsets are inputs."""
+
+    def __init__(self, params):
+        super().__init__()
+        self.packed = pack(UnitTensors.of(params, torch.device("cpu")), torch.float32)
+
+    def forward(self, keys, key_offsets, queries, query_offsets):
+        return interest(self.packed, keys, key_offsets, queries, query_offsets)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("interaction", ["outer", "hadamard"])
+def test_torch_export_for_any_number_of_requests(random_params, interaction, strict):
+    module = Pooled(random_params(np.random.default_rng(5), 6, (9,), interaction=interaction))
+
+    def inputs(lengths, candidates):
+        key_offsets, query_offsets = (torch.tensor([0, *n]).cumsum(0) for n in (lengths, candidates))
+        return torch.randn(sum(lengths), 6), key_offsets, torch.randn(sum(candidates), 6), query_offsets
+
+    sizes = {name: torch.export.Dim(name) for name in ("keys", "queries", "ends")}
+    shapes = ({0: sizes["keys"]}, {0: sizes["ends"]}, {0: sizes["queries"]}, {0: sizes["ends"]})
+    exported = torch.export.export(module, inputs([3, 0, 20], [2, 1, 1]), dynamic_shapes=shapes, strict=strict)
+    for case in (inputs([5], [3]), inputs([2, 7, 1, 0], [0, 1, 0, 9])):
+        assert torch.equal(exported.module()(*case), module(*case))
 
 
 def test_the_operator_keeps_what_it_declares(random_params):

@@ -187,6 +187,44 @@ def test_every_configuration_computes_the_same(random_params, monkeypatch):
         assert worst_error(out, keys, queries, params) <= 1, config
 
 
+@pytest.fixture
+def matmul_settings():
+    yield torch.backends.cuda.matmul
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (lambda: None, "tf32x3"),
+        (lambda: torch.set_float32_matmul_precision("high"), "tf32"),
+        (lambda: torch.set_float32_matmul_precision("highest"), "tf32x3"),
+        (lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True), "tf32"),
+        (lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"), "tf32"),
+        (lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "ieee"), "tf32x3"),
+        (lambda: setattr(torch.backends, "fp32_precision", "tf32"), "tf32"),
+    ],
+)
+def test_products_are_rounded_as_pytorch_is_told(matmul_settings, told, expected):
+    if not hasattr(matmul_settings, "fp32_precision"):
+        pytest.skip("PyTorch before 2.9 has one setting")
+    told()
+    assert triton_op.products() == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(random_params, dtype):
+    rng = np.random.default_rng(13)
+    for interaction in ("outer", "hadamard"):
+        params = random_params(rng, 5, (9,), interaction=interaction)
+        keys, queries = (torch.tensor(rng.normal(size=(n, 5)).astype(np.float32)) for n in (4, 2))
+        expected = activation_unit(keys, [0, 4], queries, [0, 2], params, backend="triton")
+        with torch.autocast("cpu", dtype=dtype):
+            got = activation_unit(keys, [0, 4], queries, [0, 2], params, backend="triton")
+        assert torch.equal(got, expected)
+
+
 @pytest.mark.parametrize(("found", "expected"), [((8, 0), 80), ((8, 9), 89), ((9, 0), 90), ((12, 0), 120)])
 def test_compute_capability(monkeypatch, found, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: found)
