@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from din_infer.arrays import Int64Array, read_array
+from din_infer.arrays import Array, Int64Array, read_array
 from din_infer.errors import InputError
 
 INTEGERS = frozenset(
@@ -46,8 +46,7 @@ def check_device(tensor: Tensor, device: torch.device | None, where: str) -> Non
 def to_integers(tensor: Tensor, where: str) -> Tensor:
     """An integer tensor of one dimension as contiguous int64."""
     if tensor.ndim != 1 or (len(tensor) and tensor.dtype not in INTEGERS):
-        got = f"an array of {name_of(tensor.dtype)} and shape {tuple(tensor.shape)}"
-        raise InputError(f"{where}: expected integers in one dimension, got {got}")
+        raise InputError(f"{where}: expected integers in one dimension, got {describe(tensor)}")
     if tensor.dtype == torch.uint64 and len(tensor):
         tensor = tensor.view(torch.int64)
         if int(tensor.min()) < 0:  # the upper half of uint64
@@ -103,7 +102,7 @@ def concatenate(arrays: Sequence[Any], where: str) -> Tensor:
     tensors = [adopt(array, where) for array in arrays]
     filled = [tensor for tensor in tensors if tensor.numel()] or tensors[:1]
     if any(t.ndim != 1 for t in filled):
-        kinds = sorted({f"an array of {name_of(t.dtype)} and shape {tuple(t.shape)}" for t in filled})
+        kinds = sorted(set(map(describe, filled)))
         raise InputError(f"{where}: expected lists of numbers alone or strings alone, got {' and '.join(kinds[:3])}")
     places = sorted({str(t.device) for t in filled})
     if len(places) > 1:
@@ -156,6 +155,12 @@ def top_k(scores: Tensor, offsets: Int64Array, k: int) -> tuple[Tensor, Tensor, 
     places = torch.arange(len(scores), device=scores.device) - starts[owner]  # of a list's items, or its ranks
     order = order[places < k]
     return places[order], scores[order], np.minimum(lengths, k)
+
+
+def describe(array: Tensor | Array) -> str:
+    """As of a NumPy array, for error messages."""
+    dtype = name_of(array.dtype) if isinstance(array, Tensor) else array.dtype
+    return f"an array of {dtype} and shape {tuple(array.shape)}"
 
 
 def name_of(dtype: torch.dtype) -> str:

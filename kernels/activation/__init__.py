@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from din_infer.arrays import off_host
 from din_infer.errors import InputError
 from din_infer.extras import require
 from din_infer.kernels.activation import native, reference
@@ -40,28 +41,25 @@ def activation_unit(
     - `queries` float32 [Q, D], `query_offsets` int64 [B + 1]: their candidates;
     - `counts` int64 [K], at least 1: how often each key occurs, where equal behaviours were merged;
     - `backend`: `native`, `reference` (NumPy in float64, slow), `triton` (CUDA devices), or `auto`: `triton` where
-      `queries` is a tensor on a CUDA device, `native` elsewhere;
+      `queries` is on a device, `native` elsewhere;
     - `threads`: None takes what affinity and cgroup quota leave; results do not depend on it;
     - `out` float32 [Q, D], row-major: written and returned.
 
-    `triton` takes float16 and bfloat16 too, adds up in float32, and rounds float32 products to TF32 where
-    torch.set_float32_matmul_precision allows that. Returns float32 [Q, D]: NumPy, or a torch tensor on the device of
-    `queries` where that is one. A request without keys gives zeros. NaN in a query stays in its row, in a key among
-    the rows of its request. Raises InputError for wrong dtypes and shapes and where there is no CUDA device for
+    Arrays are NumPy, torch tensors, or have `__array__`, DLPack or `__cuda_array_interface__`. `triton` takes float16
+    and bfloat16 too, adds up in float32, and rounds float32 products to TF32 where PyTorch is told to round its own
+    (torch.set_float32_matmul_precision). Returns float32 [Q, D]: a torch tensor on the device of `queries` where that
+    is one or on a device, else NumPy. A request without keys gives zeros. NaN in a query stays in its row, in a key
+    among the rows of its request. Raises InputError for wrong dtypes and shapes and where there is no CUDA device for
     `triton`, MissingExtraError where torch or triton is not installed.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise InputError(f"backend: expected auto, {', '.join(BACKENDS)}, got {backend!r}")
     count = resolve_threads(threads)
-    if backend == "triton" or (backend == "auto" and _on_cuda(queries)):
+    if backend == "triton" or (backend == "auto" and off_host(queries)):
         return _triton().run(keys, key_offsets, queries, query_offsets, params, counts, out)
     arguments = check(keys, key_offsets, queries, query_offsets, params, counts, out)
     ON_HOST["native" if backend == "auto" else backend](arguments, params, count)
     return arguments.result
-
-
-def _on_cuda(array: Any) -> bool:
-    return getattr(getattr(array, "device", None), "type", None) == "cuda"
 
 
 def _triton() -> ModuleType:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from din_infer.arrays import Int64Array, contiguous, describe, to_array, to_integers
+from din_infer.arrays import Array, Int64Array, contiguous, describe, to_array, to_integers
 from din_infer.errors import InputError
 from din_infer.jagged import check_offsets
 from din_infer.kernels.activation.params import ActivationUnitParams
@@ -38,21 +38,16 @@ def check(
     keys, queries = _rows(keys, params.dim, "keys"), _rows(queries, params.dim, "queries")
     key_offsets = check_offsets(key_offsets, len(keys), "key_offsets")
     query_offsets = check_offsets(query_offsets, len(queries), "query_offsets")
-    if len(query_offsets) != len(key_offsets):
-        raise InputError(
-            f"query_offsets: expected {len(key_offsets)}, as many as key_offsets, got {len(query_offsets)}"
-        )
+    check_as_many(query_offsets, key_offsets)
     if counts is not None:
-        counts = to_integers(counts, "counts")
-        if counts.shape != (len(keys),):
-            raise InputError(f"counts: expected {len(keys)}, one per key, got {len(counts)}")
-        if counts.size and counts.min() < 1:
-            raise InputError(f"counts: expected at least 1, got {counts.min()}")
+        counts = check_counts(to_integers(counts, "counts"), len(keys))
     if out is None:
         out = np.empty_like(queries)
         result = sys.modules["torch"].from_numpy(out) if is_tensor else out
     else:
-        out = _check_out(out, keys, queries)
+        out = check_out(to_array(out, "out"), queries.shape)
+        if np.may_share_memory(out, queries) or np.may_share_memory(out, keys):
+            raise InputError("out: expected memory of its own, got some of keys or queries")
     return Arguments(keys, key_offsets, queries, query_offsets, counts, out, result)
 
 
@@ -63,14 +58,27 @@ def _rows(source: Any, dim: int, where: str) -> Float32Array:
     return contiguous(array, np.float32)
 
 
-def _check_out(source: Any, keys: Float32Array, queries: Float32Array) -> Float32Array:
-    out = to_array(source, "out")
-    if out.dtype != np.float32 or out.shape != queries.shape:
-        raise InputError(f"out: expected float32 {queries.shape}, got {describe(out)}")
+def check_as_many(query_offsets: Any, key_offsets: Any) -> None:
+    if len(query_offsets) != len(key_offsets):
+        raise InputError(
+            f"query_offsets: expected {len(key_offsets)}, as many as key_offsets, got {len(query_offsets)}"
+        )
+
+
+def check_counts(counts: Any, keys: int) -> Any:
+    """Integers of one dimension, NumPy or a tensor, as they are; InputError unless they are `keys` counts."""
+    if len(counts) != keys:
+        raise InputError(f"counts: expected {keys}, one per key, got {len(counts)}")
+    if keys and (least := int(counts.min())) < 1:
+        raise InputError(f"counts: expected at least 1, got {least}")
+    return counts
+
+
+def check_out(out: Array, shape: tuple[int, ...]) -> Float32Array:
+    if out.dtype != np.float32 or out.shape != shape:
+        raise InputError(f"out: expected float32 {shape}, got {describe(out)}")
     if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
         raise InputError("out: expected a row-major, writeable array, got one that is not")
-    if np.may_share_memory(out, queries) or np.may_share_memory(out, keys):
-        raise InputError("out: expected memory of its own, got some of keys or queries")
     return out
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from din_infer.arrays import describe
+from din_infer.arrays import Array, describe, off_host, read_array, read_integers, to_array
 from din_infer.errors import InputError
 from din_infer.jagged import check_offsets
+from din_infer.kernels.activation.arguments import check_as_many, check_counts, check_out
 from din_infer.kernels.activation.params import ActivationUnitParams
 from din_infer.kernels.activation.triton_config import FOLD_BYTES, padded
 from din_infer.kernels.activation.triton_op import ON_HOST, pool
 from din_infer.kernels.activation.triton_pack import Packed, UnitTensors, pack
+from din_infer.tensors import adopt
+from din_infer.tensors import describe as describe_array
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -28,28 +31,26 @@ def run(
     """`activation_unit` on the GPU, float32 [Q, D]: on the queries' device, or NumPy where they are no tensor."""
     if not isinstance(params, ActivationUnitParams):
         raise InputError(f"params: expected ActivationUnitParams, got {describe(params)}")
-    device = _device(queries)
-    k, q = _rows(keys, params.dim, device, "keys"), _rows(queries, params.dim, device, "queries")
+    given = _read(queries, "queries")
+    device = _device(given)
+    k, q = _rows(_read(keys, "keys"), params.dim, device, "keys"), _rows(given, params.dim, device, "queries")
     if k.dtype != q.dtype:
         raise InputError(f"queries: expected {k.dtype} as keys have it, got {q.dtype}")
-    key_offsets = torch.from_numpy(check_offsets(_on_host(key_offsets), len(k), "key_offsets"))
-    query_offsets = torch.from_numpy(check_offsets(_on_host(query_offsets), len(q), "query_offsets"))
-    if len(query_offsets) != len(key_offsets):
-        raise InputError(
-            f"query_offsets: expected {len(key_offsets)}, as many as key_offsets, got {len(query_offsets)}"
-        )
-    result = _result(out, q)
+    key_offsets = torch.from_numpy(check_offsets(_on_host(key_offsets, "key_offsets"), len(k), "key_offsets"))
+    query_offsets = torch.from_numpy(check_offsets(_on_host(query_offsets, "query_offsets"), len(q), "query_offsets"))
+    check_as_many(query_offsets, key_offsets)
+    target = None if out is None else _target(out, k, q)
+    result = target if isinstance(target, Tensor) else q.new_empty(q.shape, dtype=torch.float32)
     with torch.no_grad():
         packed = _pack_once(params, device, k.dtype)
         times = None if counts is None else _counts(counts, len(k), device)
         for rows, offsets in _turns(query_offsets, padded(params.dim) * len(packed.bias) * k.dtype.itemsize):
             result[rows] = interest(packed, k, key_offsets, q[rows], offsets, times)
-    if isinstance(queries, Tensor):
-        return result if out is None else out
-    if out is None:
-        return result.cpu().numpy()
-    out[...] = result.cpu().numpy()
-    return out
+    if isinstance(target, np.ndarray):
+        target[...] = result.cpu().numpy()
+    if out is not None:
+        return out
+    return result if isinstance(given, Tensor) else result.cpu().numpy()
 
 
 def interest(
@@ -84,7 +85,12 @@ def interest(
     return out
 
 
-def _device(queries: Any) -> torch.device:
+def _read(source: Any, where: str) -> Tensor | Array:
+    """A tensor, one in the memory of another array on a device, or NumPy."""
+    return adopt(source, where) if isinstance(source, Tensor) else read_array(source, where)
+
+
+def _device(queries: Tensor | Array) -> torch.device:
     """Where to compute. Raises InputError where the kernels cannot run."""
     if not ON_HOST and not torch.cuda.is_available():
         raise InputError("backend triton: expected a CUDA device, got none that PyTorch can use")
@@ -96,55 +102,45 @@ def _device(queries: Any) -> torch.device:
     return device
 
 
-def _rows(source: Any, dim: int, device: torch.device, where: str) -> Tensor:
-    if not isinstance(source, Tensor | np.ndarray):
-        raise InputError(f"{where}: expected an array or a tensor, got {describe(source)}")
-    dtype, shape = source.dtype, tuple(source.shape)
-    tensor = source if isinstance(source, Tensor) else _from_numpy(source, where)
-    if tensor.dtype not in DTYPES or tensor.ndim != 2 or tensor.shape[1] != dim:
-        raise InputError(f"{where}: expected float32, float16 or bfloat16 [n, {dim}], got {dtype} of shape {shape}")
-    if isinstance(source, Tensor) and tensor.device != device:
-        raise InputError(f"{where}: expected a tensor on {device} as queries are, got {tensor.device}")
-    if tensor.requires_grad:
-        raise InputError(f"{where}: expected a tensor without gradient, got one that requires it")
-    return tensor.to(device).contiguous()
+def _rows(array: Tensor | Array, dim: int, device: torch.device, where: str) -> Tensor:
+    dtypes: Any = DTYPES if isinstance(array, Tensor) else (np.float32, np.float16)
+    if array.dtype not in dtypes or array.ndim != 2 or array.shape[1] != dim:
+        raise InputError(f"{where}: expected float32, float16 or bfloat16 [n, {dim}], got {describe_array(array)}")
+    if not isinstance(array, Tensor):
+        return torch.tensor(np.ascontiguousarray(array), device=device)  # a copy: the array may be read-only
+    if array.device != device:
+        raise InputError(f"{where}: expected a tensor on {device} as queries are, got {array.device}")
+    return array.contiguous()
 
 
-def _from_numpy(array: np.ndarray[Any, Any], where: str) -> Tensor:
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise InputError(f"{where}: expected floats, got {describe(array)}")
-    return torch.tensor(np.ascontiguousarray(array))  # a copy: the array may be read-only
-
-
-def _on_host(offsets: Any) -> Any:
-    return offsets.cpu() if isinstance(offsets, Tensor) else offsets
+def _on_host(offsets: Any, where: str) -> Any:
+    return adopt(offsets, where).cpu() if off_host(offsets) else offsets
 
 
 def _counts(source: Any, keys: int, device: torch.device) -> Tensor:
-    counts = source if isinstance(source, Tensor) else torch.tensor(np.asarray(source), device=device)
-    if counts.ndim != 1 or counts.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-        raise InputError(
-            f"counts: expected integers in one dimension, got {counts.dtype} of shape {tuple(counts.shape)}"
-        )
-    if len(counts) != keys:
-        raise InputError(f"counts: expected {keys}, one per key, got {len(counts)}")
-    if keys and int(counts.min()) < 1:
-        raise InputError(f"counts: expected at least 1, got {int(counts.min())}")
-    return counts.to(device, torch.int64).contiguous()
+    counts = check_counts(read_integers(source, "counts"), keys)
+    return counts.to(device) if isinstance(counts, Tensor) else torch.tensor(counts, device=device)
 
 
-def _result(out: Any, queries: Tensor) -> Tensor:
-    """Where the kernel's results go: `out` itself where it is a tensor."""
-    if out is None:
-        return queries.new_empty(queries.shape, dtype=torch.float32)
-    if str(out.dtype).removeprefix("torch.") != "float32" or tuple(out.shape) != tuple(queries.shape):
-        got = f"{out.dtype} of shape {tuple(out.shape)}"
-        raise InputError(f"out: expected float32 {tuple(queries.shape)}, got {got}")
-    if not isinstance(out, Tensor):
-        return queries.new_empty(queries.shape, dtype=torch.float32)
-    if out.device != queries.device:
-        raise InputError(f"out: expected a tensor on {queries.device}, got {out.device}")
-    return out
+def _target(out: Any, keys: Tensor, queries: Tensor) -> Tensor | Array:
+    """Where results go: `out` as a tensor on the queries' device, or as NumPy."""
+    if not (isinstance(out, Tensor) and out.device == queries.device) and not off_host(out):
+        return check_out(to_array(out, "out"), tuple(queries.shape))
+    tensor = adopt(out, "out")
+    if tensor.dtype != torch.float32 or tensor.shape != queries.shape:
+        raise InputError(f"out: expected float32 {tuple(queries.shape)}, got {describe_array(tensor)}")
+    if tensor.device != queries.device:
+        raise InputError(f"out: expected a tensor on {queries.device}, got {tensor.device}")
+    if not tensor.is_contiguous():
+        raise InputError("out: expected a row-major, writeable array, got one that is not")
+    if any(_overlap(tensor, other) for other in (keys, queries)):
+        raise InputError("out: expected memory of its own, got some of keys or queries")
+    return tensor
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether contiguous tensors share memory."""
+    return a.data_ptr() < b.data_ptr() + b.nbytes and b.data_ptr() < a.data_ptr() + a.nbytes
 
 
 def _pack_once(params: ActivationUnitParams, device: torch.device, dtype: torch.dtype) -> Packed:

@@ -256,7 +256,7 @@ def backward_constants(dim: int, hidden: list[int], h1: int, config: Config) -> 
 
 def products() -> str:
     """How products of float32 are rounded, as PyTorch is told to round its own on CUDA devices."""
-    # From PyTorch 2.9 on a setting of its own, which knows what `set_float32_matmul_precision` set, but not the reverse.
+    # PyTorch 2.9 and above has a setting for them; the older one cannot be asked where both were used.
     told = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
     if told is None:
         return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"

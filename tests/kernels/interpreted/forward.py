@@ -148,33 +148,132 @@ def test_no_candidates_and_no_requests(random_params):
     assert activation_unit(none, [0], none, [0], params, backend="triton").shape == (0, 5)
 
 
+class Foreign:
+    """An array of another library in main memory."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+@pytest.fixture
+def valid(random_params):
+    rng = np.random.default_rng(0)
+    keys, queries = (rng.normal(size=(n, 3)).astype(np.float32) for n in (4, 5))
+    arrays = {"keys": keys, "key_offsets": [0, 1, 4], "queries": queries, "query_offsets": [0, 2, 5]}
+    return {**arrays, "params": random_params(rng, 3)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda given: {"keys": Foreign(given["keys"]), "queries": Foreign(given["queries"])},
+        lambda given: {"keys": torch.tensor(given["keys"]), "queries": np.asfortranarray(given["queries"])},
+        lambda given: {"keys": np.repeat(given["keys"], 2, 1)[:, ::2], "queries": given["queries"][::-1][::-1]},
+        lambda given: {"keys": np.ndarray((4, 3), np.float32, b"x" + given["keys"].tobytes(), 1)},
+        *(
+            lambda given, dtype=dtype: {"counts": np.array([1, 2, 3, 4], dtype)}
+            for dtype in ("u1", "u2", "u4", "u8", ">i8")
+        ),
+        lambda given: {"counts": torch.tensor([1, 2, 3, 4], dtype=torch.uint16)},
+        lambda given: {"counts": Foreign(np.array([1, 2, 3, 4]))},
+        lambda given: {"key_offsets": torch.tensor([0, 1, 4], dtype=torch.int32)},
+        lambda given: {"out": np.full((5, 3), np.nan, np.float32)},
+        lambda given: {"out": torch.full((5, 3), np.nan)},
+        lambda given: {"out": Foreign(np.full((5, 3), np.nan, np.float32))},
+        lambda given: {"queries": torch.tensor(given["queries"]), "out": np.full((5, 3), np.nan, np.float32)},
+        lambda given: {"queries": torch.tensor(given["queries"]), "out": torch.full((5, 3), np.nan)},
+    ],
+)
+def test_what_the_cpu_takes_is_taken(valid, change):
+    changed, again = change(valid), change(valid)
+    out = changed.get("out")
+    got = activation_unit(**{**valid, **changed}, backend="triton")
+    assert out is None or got is out
+    expected = activation_unit(**{**valid, **again}, backend="native")
+    assert type(got) is type(expected)
+    got, expected = (np.asarray(r.array if isinstance(r, Foreign) else r) for r in (got, expected))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"keys": np.ma.masked_array(np.zeros((4, 3), np.float32))},
+        {"keys": [[1.0, 2.0, 3.0]] * 4},
+        {"queries": "abc"},
+        {"params": None},
+        {"key_offsets": [0, 4]},
+        {"key_offsets": torch.tensor([0, 3, 2])},
+        {"key_offsets": torch.empty(3, dtype=torch.int64, device="meta")},
+        {"key_offsets": [0.0, 1.0, 4.0]},
+        {"query_offsets": [0, 6, 6]},
+        {"query_offsets": None},
+        {"counts": [1, 2, 3]},
+        {"counts": []},
+        {"counts": [1, 2, 0, 1]},
+        {"counts": [1.0, 2.0, 1.0, 1.0]},
+        {"counts": ["a", "b", "c", "d"]},
+        {"counts": [1, [2], 3, 4]},
+        {"counts": np.array([True] * 4)},
+        {"counts": np.array([1, 2, 3, 2**63], np.uint64)},
+        {"counts": torch.ones(4, dtype=torch.int64, device="meta")},
+        {"counts": 3},
+        {"out": np.zeros((5, 3))},
+        {"out": np.zeros((4, 3), np.float32)},
+        {"out": torch.zeros(4, 3)},
+        {"out": np.zeros((5, 6), np.float32)[:, ::2]},
+        {"out": np.broadcast_to(np.float32(0), (5, 3))},
+        {"out": torch.zeros(5, 6)[:, ::2]},
+        {"out": [[0.0] * 3] * 5},
+    ],
+    ids=lambda changed: "-".join(f"{name} {value!r:.40}" for name, value in changed.items()),
+)
+def test_errors_are_those_of_the_cpu(valid, changed):
+    messages = []
+    for backend in ("triton", "native"):
+        with pytest.raises(InputError) as error:
+            activation_unit(**{**valid, **changed, "backend": backend})
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"keys": np.zeros((4, 3))}, r"keys: expected float32, float16 or bfloat16 \[n, 3\], got float64"),
-        ({"keys": np.zeros((4, 2), np.float32)}, r"keys: expected float32, float16 or bfloat16 \[n, 3\], got"),
+        ({"keys": np.zeros((4, 3))}, r"keys: expected float32, float16 or bfloat16 \[n, 3\], got an array of float64"),
+        (
+            {"keys": np.zeros((4, 3), ">f4")},
+            r"keys: expected float32, float16 or bfloat16 \[n, 3\], got an array of >f4",
+        ),
+        ({"keys": np.zeros((4, 2), np.float32)}, r"keys: expected float32, .* \[n, 3\], got .* shape \(4, 2\)"),
         ({"keys": np.zeros((4, 3), np.float16)}, "queries: expected torch.float16 as keys have it, got torch.float32"),
-        ({"keys": np.zeros((4, 3), np.int64)}, "keys: expected floats, got an array of int64"),
-        ({"keys": [[1.0, 2.0, 3.0]] * 4}, "keys: expected an array or a tensor, got list"),
+        ({"keys": np.zeros((4, 3), np.int64)}, "keys: expected float32, float16 or bfloat16 .*, got an array of int64"),
         ({"keys": torch.zeros(4, 3, requires_grad=True)}, "keys: expected a tensor without gradient"),
-        ({"key_offsets": [0, 4]}, "query_offsets: expected 2, as many as key_offsets, got 3"),
-        ({"key_offsets": torch.tensor([0, 3, 2])}, "key_offsets: expected no offset below the one before"),
-        ({"query_offsets": [0, 5, 6]}, "query_offsets: expected the last to be the number of values, 5, got 6"),
-        ({"counts": [1, 2, 3]}, "counts: expected 4, one per key, got 3"),
-        ({"counts": [1, 2, 0, 1]}, "counts: expected at least 1, got 0"),
-        ({"counts": [1.0, 2.0, 1.0, 1.0]}, "counts: expected integers in one dimension"),
-        ({"params": None}, "params: expected ActivationUnitParams, got NoneType None"),
-        ({"out": np.zeros((5, 3))}, r"out: expected float32 \(5, 3\), got float64"),
-        ({"out": torch.zeros(4, 3)}, r"out: expected float32 \(5, 3\), got torch.float32 of shape \(4, 3\)"),
+        ({"keys": torch.zeros(4, 3).to_sparse()}, "keys: expected a dense tensor, got one of layout torch.sparse_coo"),
+        ({"keys": torch.zeros(4, 3, device="meta")}, "keys: expected a tensor on cpu as queries are, got meta"),
         ({"queries": torch.zeros(5, 3, device="meta")}, "expected tensors in main memory under TRITON_INTERPRET=1"),
+        ({"out": torch.zeros(5, 3, requires_grad=True)}, "out: expected a tensor without gradient"),
+        ({"out": torch.zeros(1, 3).expand(5, 3)}, "out: expected a row-major, writeable array, got one that is not"),
     ],
 )
-def test_wrong_arguments_are_refused(random_params, changed, message):
-    rng = np.random.default_rng(0)
-    keys, queries = (rng.normal(size=(n, 3)).astype(np.float32) for n in (4, 5))
-    valid = {"keys": keys, "key_offsets": [0, 1, 4], "queries": queries, "query_offsets": [0, 5, 5]}
+def test_wrong_arguments_are_refused(valid, changed, message):
     with pytest.raises(InputError, match=message):
-        activation_unit(**{**valid, "params": random_params(rng, 3), "backend": "triton", **changed})
+        activation_unit(**{**valid, "backend": "triton", **changed})
+
+
+@pytest.mark.parametrize("name", ["keys", "queries"])
+def test_results_do_not_go_where_arguments_are_read(random_params, name):
+    memory = torch.zeros(7, 3)
+    given = {"keys": torch.zeros(5, 3), "queries": torch.zeros(5, 3), name: memory[:5]}
+    given |= {"params": random_params(np.random.default_rng(0), 3), "key_offsets": [0, 5], "query_offsets": [0, 5]}
+    with pytest.raises(InputError, match="out: expected memory of its own, got some of keys or queries"):
+        activation_unit(**given, backend="triton", out=memory[2:])
 
 
 def test_every_configuration_computes_the_same(random_params, monkeypatch):
