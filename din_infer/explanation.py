@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from din_infer.arrow import to_column
 from din_infer.errors import InputError
 from din_infer.extras import require
+from din_infer.jagged import Jagged
 from din_infer.model import Model
 from din_infer.parquet import open_parquet
 from din_infer.tables import columns_of, to_arrow
@@ -81,15 +83,16 @@ class Names:
         name = name or _text_column(items, catalogue)
         if name not in items.column_names:
             raise InputError(f"{catalogue}: expected a column {name!r}, got {', '.join(items.column_names)}")
-        ids = items.column(f"candidate.{self.id_feature}").to_pylist()
-        self.by_id = dict(zip(ids, map(str, items.column(name).to_pylist()), strict=True))
+        ids = to_column(items.column(f"candidate.{self.id_feature}"), f"{catalogue}: candidate.{self.id_feature}")
+        if isinstance(ids, Jagged):
+            raise InputError(f"{catalogue}: expected a row per item, got lists in candidate.{self.id_feature}")
+        self.by_id = dict(zip(ids.tolist(), map(str, items.column(name).to_pylist()), strict=True))
 
-    def of(self, row: Any, group: str) -> list[str]:
-        """The names of a group's entries in a table of one request."""
+    def of(self, columns: Mapping[str, Any], group: str) -> list[str]:
+        """The names of a group's entries in one request's columns, which are what `columns_of` gives."""
         features = self.model.schema.groups()[group]
-        columns = {f: row.column(f"{group}.{f}")[0].as_py() for f in features}
-        columns = {f: v if isinstance(v, list) else [v] for f, v in columns.items()}
-        entries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        values = [columns[f"{group}.{f}"].to_lists()[0] for f in features]
+        entries = [dict(zip(features, entry, strict=True)) for entry in zip(*values, strict=True)]
         ids = [None if self.id_feature is None else entry.get(self.id_feature) for entry in entries]
         return [self.by_id.get(i, _described(entry)) for i, entry in zip(ids, entries, strict=True)]
 
@@ -103,11 +106,11 @@ def explain_row(model: Model, row: Any, names: Names, candidates: Sequence[int] 
     wrong = [place for place in places if not 0 <= place < len(scores)]
     if wrong:
         raise InputError(f"candidate: expected places from 0 to {len(scores) - 1}, got {wrong[0]}")
-    of_candidates = names.of(row, "candidate")
+    of_candidates = names.of(columns, "candidate")
     histories = []
     for history, weights in model.explain(columns).items():
         of_request = list(weights[0])
-        behaviours = names.of(row, history)
+        behaviours = names.of(columns, history)
         chosen = np.array([of_request[p] for p in places], np.float32).reshape(len(places), len(behaviours))
         histories.append(Weights(history, behaviours, chosen))
     key = model.schema.request.key
@@ -124,6 +127,8 @@ def read_row(path: Path, row: int) -> Any:
             if first <= row < first + rows:
                 return to_arrow(file.read_row_group(group).slice(row - first, 1))
             first += rows
+    if first == 0:
+        raise InputError(f"{path}: expected at least one request, got none")
     raise InputError(f"{path}: expected a row from 0 to {first - 1}, got {row}")
 
 
@@ -157,5 +162,9 @@ def _text_column(items: Any, catalogue: Path) -> str:
 
 
 def _described(entry: dict[str, Any]) -> str:
-    parts = ["+".join(map(str, v)) if isinstance(v, list) else str(v) for v in entry.values()]
+    parts = ["+".join(map(_written, v)) if isinstance(v, list) else _written(v) for v in entry.values()]
     return " ".join(part for part in parts if part)
+
+
+def _written(value: Any) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)  # seven digits: what a float32 holds

@@ -65,6 +65,43 @@ def test_table_and_picture(model_path, files, tmp_path):
         assert out.count("\n│") == (5 if row else 0)  # a line per behaviour
 
 
+NAMES = ["[rec] safe", "[/b] x", "$9 and $a^$", ":star:", "line\nbreak"]
+
+
+def test_names_are_printed_and_drawn_as_they_are(model_path, files, tmp_path):
+    folder, columns = files
+    ids = list(dict.fromkeys(columns["history.item_id"][4]))
+    titles = [NAMES[i % len(NAMES)] for i in range(len(ids))]
+    pq.write_table(pa.table({"candidate.item_id": ids, "title": titles}), tmp_path / "items.parquet")
+    options = ("--row", 4, "--top", 60, "--out", tmp_path / "w.png", "--items", tmp_path / "items.parquet")
+    out = run(model_path, folder / "requests.parquet", *options)
+    assert (tmp_path / "w.png").stat().st_size > 5000
+    assert len(ids) >= len(NAMES)
+    for shown in ("[rec] safe", "[/b] x", "$9 and $a^$", ":star:"):
+        assert shown in out
+
+
+def test_a_scalar_candidate_with_a_multi_valued_feature(model_path, files, tmp_path):
+    _, columns = files
+    row = {name: values[4:5] for name, values in columns.items()}
+    lists = {**row, "candidate.item_id": [[101]], "candidate.genre": [[[1, 2, 3]]]}
+    scalars = {**row, "candidate.item_id": [101], "candidate.genre": [[1, 2, 3]]}
+    printed = []
+    for content in (lists, scalars):
+        pq.write_table(pa.table(content), tmp_path / "one.parquet")
+        printed.append(run(model_path, tmp_path / "one.parquet", "--json"))
+    assert json.loads(printed[0])["candidates"][0]["name"] == "101 1+2+3"
+    assert printed[0] == printed[1]
+
+
+def test_no_candidates_and_no_behaviours(model_path, files, tmp_path):
+    folder, _ = files
+    for row in (0, 1):
+        out = run(model_path, folder / "requests.parquet", "--row", row, "--out", tmp_path / f"{row}.png")
+        assert f"request r{row}, history" in " ".join(out.split())
+        assert (tmp_path / f"{row}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_is_wrong_is_named(model_path, files):
     folder, _ = files
     requests = folder / "requests.parquet"
@@ -76,5 +113,12 @@ def test_what_is_wrong_is_named(model_path, files):
         run(model_path, requests, "--candidate", 50)
     with pytest.raises(InputError, match="expected a column 'titel'"):
         run(model_path, requests, "--items", folder / "items.parquet", "--name", "titel")
+    with pytest.raises(InputError, match=r"requests.parquet: expected a row per item, got lists in candidate.item_id"):
+        run(model_path, requests, "--items", requests)
+    with pytest.raises(InputError, match=r"w.bmpx: expected a name that ends with .*\.png, .*, got 'w.bmpx'"):
+        run(model_path, requests, "--out", "w.bmpx")
+    pq.write_table(pq.read_table(requests).slice(0, 0), folder / "empty.parquet")
+    with pytest.raises(InputError, match=r"empty.parquet: expected at least one request, got none"):
+        run(model_path, folder / "empty.parquet")
     with pytest.raises(DataError, match="nothing there"):
         run(model_path, folder / "none.parquet")

@@ -69,8 +69,9 @@ def ml_100k(
 
 
 def _print_table(out: Path, parts: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from din_infer.commands.show import plain_console
 
     table = Table(title=f"{out}: {parts[0]['dataset']}, {parts[0]['protocol']}, split by {parts[0]['split']}")
     for heading in ("split", "requests", "candidates", "liked", "mean history", "from", "to"):
@@ -79,4 +80,4 @@ def _print_table(out: Path, parts: list[dict[str, Any]]) -> None:
         mean = p["behaviours"] / max(p["requests"], 1)
         counts = [f"{p[name]:,}" for name in ("requests", "candidates", "positives")]
         table.add_row(p["part"], *counts, f"{mean:.1f}", *(p["dates"] or ["", ""]))
-    Console().print(table)
+    plain_console().print(table)

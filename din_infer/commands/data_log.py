@@ -88,10 +88,9 @@ def log(
 
 def print_summary(out: Path, summary: Summary) -> None:
     """The splits, what may leak, and columns left out."""
-    from rich.console import Console
     from rich.table import Table
 
-    from din_infer.commands.show import print_splits
+    from din_infer.commands.show import plain_console, print_splits
     from din_infer.data.leakage import WHAT
 
     first = summary.splits[0]
@@ -100,7 +99,7 @@ def print_summary(out: Path, summary: Summary) -> None:
     report.columns[1].justify = "right"
     for name, count in summary.leakage.items():
         report.add_row(WHAT[name], f"{count:,}")
-    console = Console()
+    console = plain_console()
     console.print(report)
     for name, columns in summary.columns_left_out.items():
         if columns:

@@ -31,17 +31,15 @@ def evaluate(
 
         din-infer evaluate run/ monday.parquet tuesday.parquet --json
     """
-    from din_infer.commands.show import print_metrics
+    from din_infer.commands.show import print_metrics, set_torch_threads
     from din_infer.extras import require
 
     for name in ("torch", "sklearn", "pyarrow"):
         require(name, "train")
-    import torch
 
     from din_infer.training.evaluation import evaluate_checkpoint
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
     metrics = evaluate_checkpoint(run, requests)
     if as_json:
         print(json.dumps(metrics))

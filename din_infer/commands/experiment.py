@@ -72,20 +72,19 @@ def experiment(
 
         search: {dropout: [0.0, 0.3], learning_rate: [0.005, 0.002]}
     """
+    from din_infer.commands.show import set_torch_threads
     from din_infer.extras import require
 
     for name, extra in (("torch", "train"), ("pydantic", "train"), ("sklearn", "train")):
         require(name, extra)
     for name in ("matplotlib", "jinja2", "markdown_it"):
         require(name, "bench")
-    import torch
 
     from din_infer.experiment.report import run_experiment
     from din_infer.experiment.runs import Runner
 
     chosen = _spec(spec, variant, seeds, {"epochs": epochs, "patience": patience})
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     with _progress() as (progress, stage):
         stage("read")
@@ -134,8 +133,9 @@ def _progress() -> Iterator[tuple[Callable[[str, int, int, float], None], Callab
 
 
 def _print_table(out: Path, base: str, summaries: list[Summary]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from din_infer.commands.show import plain_console
 
     table = Table(title=f"{out}/report.md: test split, gains over {base} with 95% intervals")
     for heading in ("variant", "AUC", "GAUC", "log loss", "PCOC", "gain in AUC", "gain in GAUC"):
@@ -150,4 +150,4 @@ def _print_table(out: Path, base: str, summaries: list[Summary]) -> None:
     closed = [f"{s.variant} {s.gap_closed.mean:.1f}%" for s in summaries if s.gap_closed is not None]
     if closed:
         table.caption = f"of the gap in AUC to the best possible model, closed: {', '.join(closed)}"
-    Console().print(table)
+    plain_console().print(table)

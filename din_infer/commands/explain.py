@@ -62,8 +62,9 @@ def explain(
 
 
 def _print_tables(explanation: Explanation, top: int) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from din_infer.commands.show import plain_console
 
     for history in explanation.histories:
         chosen = history.most_telling(top)
@@ -73,4 +74,4 @@ def _print_tables(explanation: Explanation, top: int) -> None:
             table.add_column(f"{name}\n{score:.3f}", justify="right")
         for t in chosen:
             table.add_row(history.behaviours[t], *(f"{weight:+.4f}" for weight in history.weights[:, t]))
-        Console().print(table)
+        plain_console().print(table)

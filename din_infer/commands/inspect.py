@@ -74,13 +74,12 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from din_infer.commands.show import print_calibration
+    from din_infer.commands.show import plain_console, print_calibration
     from din_infer.schema import Schema
 
-    console = Console()
+    console = plain_console()
     schema = Schema.from_dict(facts["schema"])
     console.print(
         f"{facts['path']}: format version {facts['format_version']}, {facts['memory_bytes']:,} bytes in memory"
@@ -107,6 +106,6 @@ def _print(facts: dict[str, Any]) -> None:
         parameters.add_row(name, parameter["dtype"], shape, f"{parameter['bytes']:,}")
     console.print(parameters)
     for title in ("semantics", "training"):
-        console.print(f"[italic]{title.capitalize()}[/]")
+        console.print(title.capitalize(), style="italic")
         console.print_json(data=facts[title])
     print_calibration(facts)

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 
 
+def plain_console() -> Console:
+    """Prints names of items, columns and files as they are: "[rec] :star:" is no markup."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
+
+
+def set_torch_threads(threads: int | None) -> None:
+    """How many PyTorch computes with; None leaves its own choice. Raises InputError for more than MAX_THREADS.
+
+    A million of them end in a segmentation fault.
+    """
+    import torch
+
+    from din_infer.threads import resolve_threads
+
+    if threads is not None:
+        torch.set_num_threads(resolve_threads(threads))
+
+
 def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
@@ -21,7 +43,7 @@ def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
         mean = p["behaviours"] / max(p["requests"], 1)
         counts = [f"{p[name]:,}" for name in ("requests", "candidates", "positives")]
         table.add_row(p["part"], *counts, f"{mean:.1f}", *(p["dates"] or ["", ""]))
-    Console().print(table)
+    plain_console().print(table)
 
 
 def calibration(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,10 +59,8 @@ def calibration(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_calibration(facts: Mapping[str, Any]) -> None:
     """A warning where `calibration` found sampled negatives."""
-    from rich.console import Console
-
     if facts["sampled_negatives"]:
-        Console().print(
+        plain_console().print(
             f"Not calibrated: {facts['sampled_negatives']} negatives a positive were sampled for training, so the "
             "probabilities rank items and say nothing of how often they are chosen."
         )
@@ -48,7 +68,6 @@ def print_calibration(facts: Mapping[str, Any]) -> None:
 
 def print_metrics(title: str, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
     """A row for each split or file."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title)
@@ -56,7 +75,7 @@ def print_metrics(title: str, metrics: Mapping[str, Mapping[str, float | None]])
         table.add_column(heading, justify="right" if heading else "left")
     for name, values in metrics.items():
         table.add_row(name, *("-" if (v := values[m]) is None else f"{v:.4f}" for m in METRICS))
-    Console().print(table)
+    plain_console().print(table)
 
 
 @contextmanager

@@ -83,12 +83,11 @@ def train(
 
         din-infer train data/ --out small/ --interaction hadamard --activation prelu --unit-hidden 80,40
     """
-    from din_infer.commands.show import calibration, print_calibration, print_metrics
+    from din_infer.commands.show import calibration, print_calibration, print_metrics, set_torch_threads
     from din_infer.extras import require
 
     for name in ("torch", "pydantic", "yaml", "sklearn", "pyarrow"):
         require(name, "train")
-    import torch
 
     from din_infer.training.checkpoint import save_checkpoint
     from din_infer.training.config import TrainConfig
@@ -115,8 +114,7 @@ def train(
         "seed": seed,
     }
     config = TrainConfig.from_options(options)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
     trainer = Trainer(data, config, device)
     out.mkdir(parents=True, exist_ok=True)
     state_file = out / "training.pt"
