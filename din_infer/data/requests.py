@@ -71,8 +71,14 @@ def read_requests(path: Path) -> pa.Table:
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """The facts that `write_requests` stored; empty for a table from elsewhere."""
-    facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(FACTS_KEY, b"{}"))
+    """The facts that `write_requests` stored; empty for a table from elsewhere. Raises DataError for others."""
+    stored = (table.schema.metadata or {}).get(FACTS_KEY, b"{}")
+    try:
+        facts = json.loads(stored)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise DataError(f"metadata {FACTS_KEY.decode()!r}: expected a JSON object, got {stored[:40]!r}")
     return facts
 
 
@@ -94,7 +100,7 @@ def read_schema(folder: Path) -> Schema:
     try:
         return Schema.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected YAML, got: {error}") from None
+        raise DataError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from None
 
 
 def labels_of(table: pa.Table, schema: Schema, candidates: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -125,6 +131,8 @@ def groups_of(table: pa.Table, schema: Schema) -> npt.NDArray[np.int64] | None:
     groups = _column(table, schema.request.group)
     if pa.types.is_dictionary(groups.type):
         groups = groups.dictionary_decode()
+    if pa.types.is_nested(groups.type):
+        raise DataError(f"{schema.request.group}: expected a value per request, got {groups.type}")
     groups = groups.dictionary_encode(null_encoding="encode")
     indices: npt.NDArray[np.int64] = groups.indices.to_numpy().astype(np.int64)
     return indices

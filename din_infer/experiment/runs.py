@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from din_infer.errors import DataError
+from din_infer.errors import DataError, TrainingError
 from din_infer.experiment.spec import Options, Spec
 from din_infer.training.checkpoint import Checkpoint, save_checkpoint
 from din_infer.training.config import TrainConfig
@@ -65,10 +65,15 @@ class Run:
 
 
 class Runner:
-    """Trains what is not in `out/runs` yet. A training that was killed goes on from its last epoch."""
+    """Trains what is not in `out/runs` yet. A training that was killed goes on from its last epoch.
+
+    Raises DataError for a folder with nothing to test on, and what `Trainer` raises.
+    """
 
     def __init__(self, data_folder: Path, out: Path, progress: Progress = lambda run, done, total, loss: None) -> None:
         self.data = TrainingData.read(data_folder)
+        if len(self.data.splits["test"].labels) == 0:
+            raise DataError(f"{data_folder / 'test.parquet'}: expected labelled candidates, got none")
         self.out, self.progress = out, progress
 
     @cached_property
@@ -90,7 +95,10 @@ class Runner:
         trainer = Trainer(self.data, config)
         total = trainer.candidates
         state_file = folder / "training.pt"
-        trained = trainer.run(lambda done, loss: self.progress(name, done, total, loss), state_file, resume=True)
+        try:
+            trained = trainer.run(lambda done, loss: self.progress(name, done, total, loss), state_file, resume=True)
+        except TrainingError as error:
+            raise TrainingError(f"{name}: {error}") from None
         save_checkpoint(trained.checkpoint, folder)
         config.write(folder / "config.yaml")
         np.save(folder / PROBABILITIES, trained.probabilities["test"])
@@ -111,6 +119,8 @@ class Runner:
         points = list(spec.points())
         if len(points) == 1:
             return points[0], []
+        if len(kinds := np.unique(self.data.splits["valid"].labels.numpy())) < 2:
+            raise DataError(f"search: expected both labels in valid.parquet to choose by, got {kinds.tolist()}")
         seed = spec.seeds[0]
         tried = [(point, self.run(variant, spec.config(variant, point, seed)).valid_score) for point in points]
         return max(tried, key=lambda pair: pair[1])[0], tried

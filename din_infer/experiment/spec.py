@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from din_infer.errors import DataError, SchemaError
-from din_infer.training.config import TrainConfig
+from din_infer.training.config import TrainConfig, Whole
 
 Options = dict[str, Any]
 
@@ -53,7 +53,7 @@ class Spec(BaseModel):
         default_factory=lambda: {name: BUILT_IN[name] for name in DEFAULT}
     )
     base: str = ""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 1, 2)
     common: Options = Field(default_factory=dict)
     search: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
 
@@ -113,7 +113,7 @@ def read_spec(path: Path) -> Spec:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected YAML, got: {error}") from None
+        raise DataError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from None
     try:
         return make_spec(raw)
     except SchemaError as error:

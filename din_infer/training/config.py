@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -24,6 +23,8 @@ from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
 
 STRENGTH = {"mba": 1.0, "l2": 1e-4, "none": 0.0}
 
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(gt=0, lt=2**63)]
 Activation = Literal["sigmoid", "relu", "prelu", "tanh", "dice", "bisigmoid"]
 
 
@@ -63,15 +64,15 @@ class TrainConfig(BaseModel):
     unit_hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=4)] = (36,)
     tower_hidden: tuple[PositiveInt, ...] = (80, 40)
     batch_norm: bool = False
-    epochs: PositiveInt = 6
-    patience: NonNegativeInt = 2
-    batch_size: PositiveInt = 512
+    epochs: Count = 6
+    patience: Whole = 2
+    batch_size: Count = 512
     learning_rate: PositiveFloat = 5e-3
     clip_norm: PositiveFloat | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     regularisation: Literal["mba", "l2", "none"] = "mba"
     penalty_strength: NonNegativeFloat = STRENGTH["mba"]
-    seed: NonNegativeInt = 0
+    seed: Whole = 0
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from din_infer.errors import DataError
+from din_infer.errors import DataError, OutputError
 
 UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, UnpicklingError),
@@ -20,10 +20,18 @@ UNREADABLE = (
 
 
 def write_file(content: Any, path: Path) -> None:
-    """Puts a file in place of `path` once it is complete, so that who is killed while writing keeps the one before."""
+    """Puts a file in place of `path` once it is complete, so that who is killed while writing keeps the one before.
+
+    Raises OutputError where there is no space for it, or no permission.
+    """
     part = path.with_name(f".{path.name}")
-    torch.save(content, part)
-    part.replace(path)
+    try:
+        torch.save(content, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: of torch's writer, where the disk is full
+        part.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())
+        raise OutputError(f"{path}: expected to write the file, got: {reason}; is the disk full?") from None
 
 
 def read_file(path: Path, expected: str) -> Any:

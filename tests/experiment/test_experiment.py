@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from din_infer.commands import evaluate, experiment, train
+from din_infer.data.requests import read_requests, write_requests
 from din_infer.data.synthetic import Options, write_synthetic
-from din_infer.errors import DataError
+from din_infer.errors import DataError, InputError, TrainingError
 from din_infer.experiment.runs import Runner
 from din_infer.experiment.spec import make_spec
 from din_infer.training.config import TrainConfig
@@ -123,6 +126,30 @@ def test_a_search_takes_the_best_on_valid(data: Path, tmp_path: Path) -> None:
         assert runs[0].config.learning_rate == chosen["learning_rate"]
 
 
+def test_what_no_experiment_can_use_is_refused_before_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    tables = {name: read_requests(data / f"{name}.parquet") for name in ("valid", "test")}
+    monkeypatch.setattr(Trainer, "run", lambda *args, **options: pytest.fail("trained"))
+    positive = [[1] * len(labels) for labels in tables["valid"]["label"].to_pylist()]
+    place = tables["valid"].column_names.index("label")
+    write_requests(tables["valid"].set_column(place, "label", pa.array(positive)), folder / "valid.parquet", {})
+    spec = make_spec({"variants": ["din"], "seeds": 1, "search": {"dropout": [0.0, 0.3]}})
+    with pytest.raises(DataError, match=r"search: expected both labels in valid.parquet to choose by, got \[1.0\]"):
+        Runner(folder, tmp_path / "out").search(spec, "din")
+    write_requests(tables["test"].slice(0, 0), folder / "test.parquet", {})
+    with pytest.raises(DataError, match=r"test.parquet: expected labelled candidates, got none"):
+        Runner(folder, tmp_path / "out")
+
+
+def test_a_run_that_diverges_is_named(data: Path, tmp_path: Path) -> None:
+    config = TrainConfig.from_options({**SMALL, "learning_rate": 1e30, "seed": 4})
+    with pytest.raises(TrainingError, match="wild, seed 4: epoch 1: expected a finite loss, got "):
+        Runner(data, tmp_path).run("wild", config)
+
+
 def test_row_norms_are_those_of_rows_by_frequency(data: Path, tmp_path: Path) -> None:
     config = TrainConfig.from_options({**SMALL, "epochs": 1})
     runner = Runner(data, tmp_path)
@@ -132,10 +159,16 @@ def test_row_norms_are_those_of_rows_by_frequency(data: Path, tmp_path: Path) ->
     assert all(a <= b <= c for a, b, c in zip(norms.low, norms.median, norms.high, strict=True))
 
 
-def test_evaluate_gives_what_training_gave(data: Path, tmp_path: Path) -> None:
+def test_evaluate_gives_what_training_gave(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("train", data, "--out", tmp_path / "run", "--epochs", "1", "--unit-hidden", "4")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     files = [data / "valid.parquet", data / "test.parquet"]
     again = json.loads(run("evaluate", tmp_path / "run", *files, "--json"))
     assert list(again.values()) == [metrics["valid"], metrics["test"]]
+    monkeypatch.chdir(tmp_path)
+    marked = Path("[b]oth :star:.parquet")
+    shutil.copy(data / "test.parquet", marked)
+    assert str(marked) in run("evaluate", "run", marked)
+    with pytest.raises(InputError, match="threads: expected an integer from 1 to 1024 or None, got 1000000"):
+        run("evaluate", "run", marked, "--threads", "1000000")  # of PyTorch's: a segmentation fault
     assert "PCOC" in run("evaluate", tmp_path / "run", files[1])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from din_infer.commands import train
 from din_infer.data.requests import write_requests
-from din_infer.errors import DataError
+from din_infer.errors import DataError, OutputError
 from din_infer.tables import columns_of
 from din_infer.training.checkpoint import load_checkpoint, save_checkpoint
 from din_infer.training.config import TrainConfig
@@ -127,6 +127,17 @@ def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
     assert CliRunner().invoke(app, [*command, "--seed", "1"]).exit_code == 0
     assert (folder / "checkpoint.pt").read_bytes() != older
     assert not (folder / "training.pt").exists()
+
+
+def test_a_full_disk_is_named_and_takes_no_space(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: Any, path: Path) -> None:
+        path.write_bytes(b"PK")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . \nunexpected pos 64 vs 0")  # what torch says
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"training.pt: expected to write the file, got: .*pos 64 vs 0; is"):
+        Trainer(folder, TrainConfig(**SHORT)).run(state_file=folder / "training.pt")
+    assert not list(folder.glob(".training.pt"))
 
 
 def test_the_best_epoch_is_kept(folder: Path) -> None:

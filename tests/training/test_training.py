@@ -15,7 +15,7 @@ import torch
 from liked_genres import split_table, write_folder
 from sklearn.metrics import log_loss, roc_auc_score
 
-from din_infer.data.requests import groups_of, labels_of, read_schema, write_requests
+from din_infer.data.requests import facts_of, groups_of, labels_of, read_schema, write_requests
 from din_infer.errors import DataError, InputError, SchemaError, TrainingError
 from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
@@ -123,7 +123,7 @@ def test_what_a_folder_gets_wrong(folder: Path) -> None:
     with pytest.raises(DataError, match="expected a Parquet file of requests, got"):
         Trainer(folder, TrainConfig())
     (folder / "schema.yaml").write_text("tables: [")
-    with pytest.raises(DataError, match="expected YAML, got"):
+    with pytest.raises(DataError, match=r"expected YAML, got: .*$"):
         Trainer(folder, TrainConfig())
     (folder / "schema.yaml").unlink()
     with pytest.raises(DataError, match="expected a schema, got no file"):
@@ -134,12 +134,23 @@ def test_groups_and_labels_of_other_arrow_types_are_the_same(folder: Path) -> No
     table, schema = split_table(0), read_schema(folder)
     encoded = table.set_column(1, "user_id", table["user_id"].dictionary_encode())
     assert np.array_equal(groups_of(encoded, schema), groups_of(table, schema))
+    nested = table.set_column(1, "user_id", pa.array([[u] for u in table["user_id"].to_pylist()]))
+    with pytest.raises(DataError, match="user_id: expected a value per request, got list"):
+        groups_of(nested, schema)
     ones = table.filter(pc.equal(pc.list_value_length(table["label"]), 1))
     counts, expected = np.ones(len(ones), np.int64), labels_of(ones, schema, np.ones(len(ones), np.int64))
     assert 0 < expected.sum() < len(ones)
     flat = ones["label"].combine_chunks().flatten()
     for labels in (flat, flat.cast(pa.bool_()), pa.FixedSizeListArray.from_arrays(flat, 1)):
         assert np.array_equal(labels_of(ones.set_column(8, "label", labels), schema, counts), expected)
+
+
+@pytest.mark.parametrize("stored", [b"junk", b"[1]", b"\xff"])
+def test_facts_that_are_no_json_object_are_refused(stored: bytes) -> None:
+    table = split_table(0)
+    assert facts_of(table) == {}
+    with pytest.raises(DataError, match=r"metadata 'din_infer.data': expected a JSON object, got b'"):
+        facts_of(table.replace_schema_metadata({b"din_infer.data": stored}))
 
 
 def test_mini_batches_are_whole_requests() -> None:
@@ -178,6 +189,8 @@ def test_options_are_checked() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"model": "dien"}, "model: Input should be 'din' or 'base', got 'dien'"),
         ({"epochs": 0}, "epochs: .* greater than 0, got 0"),
+        ({"seed": 2**63}, f"seed: .* less than {2**63}, got {2**63}"),
+        ({"batch_size": 10**30}, "batch_size: .* less than"),
         ({"unit_hidden": (8,) * 5}, "unit_hidden: .* at most 4"),
         ({"momentum": 1}, "momentum: Extra inputs are not permitted, got 1"),
     ]
