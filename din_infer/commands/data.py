@@ -33,6 +33,9 @@ def ml_100k(
     protocol: Annotated[
         str, typer.Option(help="next-item: a liked item among sampled ones; rating: what was rated, liked or not.")
     ] = "next-item",
+    history: Annotated[
+        str, typer.Option(help="liked: items rated 4 or 5; rated: all that was rated, each with its rating.")
+    ] = "liked",
     split: Annotated[
         str, typer.Option(help="user: each user's last 20% are the test; global: all after one moment.")
     ] = "user",
@@ -44,9 +47,9 @@ def ml_100k(
 ) -> None:
     """MovieLens 100K: train, valid, test and items .parquet and schema.yaml.
 
-    A history holds what the user liked (rating of 4 or 5) strictly before the request. `--split user` leaves no user
-    unseen in training, but fits ratings of others that came after a test request; `--split global` fits nothing of the
-    test's time, and most of its users are new.
+    A history holds what the user liked (rating of 4 or 5), or rated, strictly before the request. `--split user`
+    leaves no user unseen in training, but fits ratings of others that came after a test request; `--split global` fits
+    nothing of the test's time, and most of its users are new.
 
     Examples:
 
@@ -60,7 +63,7 @@ def ml_100k(
     require("yaml", "train")
     from din_infer.data.ml100k import Options, write_ml_100k
 
-    options = Options(protocol, split, seed, negatives, test_negatives, max_history)
+    options = Options(protocol, history, split, seed, negatives, test_negatives, max_history)
     parts = write_ml_100k(out, source, options)
     if as_json:
         print(json.dumps({"out": str(out), "splits": parts}))
@@ -73,7 +76,9 @@ def _print_table(out: Path, parts: list[dict[str, Any]]) -> None:
 
     from din_infer.commands.show import plain_console
 
-    table = Table(title=f"{out}: {parts[0]['dataset']}, {parts[0]['protocol']}, split by {parts[0]['split']}")
+    first = parts[0]
+    made = f"{first['dataset']}, {first['protocol']}, split by {first['split']}"
+    table = Table(title=f"{out}: {made}, histories of what was {first['history']}")
     for heading in ("split", "requests", "candidates", "liked", "mean history", "from", "to"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for p in parts:

@@ -1,7 +1,8 @@
 """MovieLens 100K as requests. Harper and Konstan, The MovieLens Datasets, ACM TiiS 5(4), 2015.
 
-What a request sees: the items that its user liked (rating >= 4) strictly before it. Ratings of the same second are
-not seen, for three in four of them come in groups that MovieLens stamped with one second, and their order is not known.
+What a request sees: the items that its user liked (rating >= 4) strictly before it, or all that it rated, each with its
+rating. Ratings of the same second are not seen, for three in four of them come in groups that MovieLens stamped with
+one second, and their order is not known.
 
 What leaks, and what does not:
 
@@ -29,7 +30,7 @@ import pyarrow as pa
 import yaml
 
 from din_infer.data import atomic, sources
-from din_infer.data.protocols import PROTOCOLS, Events, Ratings, build_events, ratings_of, sample_negatives
+from din_infer.data.protocols import HISTORIES, PROTOCOLS, Events, Ratings, build_events, ratings_of, sample_negatives
 from din_infer.data.ragged import lists_of, positions_of
 from din_infer.data.requests import SCHEMA_FILE, write_requests
 from din_infer.data.splits import PARTS, split_in_time
@@ -43,6 +44,7 @@ class Options:
     """How requests are made. For `next-item`, `negatives` per positive in train and valid, `test_negatives` in test."""
 
     protocol: str = "next-item"
+    history: str = "liked"
     split: str = "user"
     seed: int = 0
     negatives: int = 4
@@ -50,7 +52,7 @@ class Options:
     max_history: int = 50
 
     def __post_init__(self) -> None:
-        for name, choices in (("protocol", PROTOCOLS), ("split", SPLITS)):
+        for name, choices in (("protocol", PROTOCOLS), ("history", HISTORIES), ("split", SPLITS)):
             if getattr(self, name) not in choices:
                 raise DataError(f"{name}: expected {' | '.join(choices)}, got {getattr(self, name)!r}")
         for name, least in (("seed", 0), ("negatives", 1), ("test_negatives", 1), ("max_history", 1)):
@@ -66,7 +68,9 @@ def write_ml_100k(out: Path, source: Path | None, options: Options) -> list[dict
     files = sources.read_atomic_files(source)
     items = atomic.read_items(files["item"], f"{sources.NAME}.item")
     ratings = ratings_of(atomic.read_events(files["inter"], f"{sources.NAME}.inter"), items)
-    events = build_events(ratings, options.protocol)
+    if options.history == "rated":
+        _check_whole(ratings)
+    events = build_events(ratings, options.protocol, options.history)
     parts = split_in_time(events.owner if options.split == "user" else np.zeros_like(events.owner), events.time)
     out.mkdir(parents=True, exist_ok=True)
     all_facts = []
@@ -77,13 +81,21 @@ def write_ml_100k(out: Path, source: Path | None, options: Options) -> list[dict
         all_facts.append(facts)
     catalogue = items.select("title", pl.col("item_id", "genre", "release_year").name.prefix("candidate."))
     catalogue.write_parquet(out / "items.parquet")
-    text = yaml.safe_dump(schema(options.max_history), sort_keys=False, default_flow_style=None, width=120)
+    text = yaml.safe_dump(schema(options), sort_keys=False, default_flow_style=None, width=120)
     (out / SCHEMA_FILE).write_text(text, encoding="utf-8")
     return all_facts
 
 
-def schema(max_history: int) -> dict[str, Any]:
+def _check_whole(ratings: Ratings) -> None:
+    """As features of behaviours ratings are ids."""
+    broken = ratings.rating[ratings.rating % 1 != 0]
+    if len(broken):
+        raise DataError(f"{sources.NAME}.inter: expected whole ratings for --history rated, got {broken[0]}")
+
+
+def schema(options: Options) -> dict[str, Any]:
     """The content of schema.yaml."""
+    rated = options.history == "rated"
     return {
         "version": 1,
         "request": {"key": "request_id", "group": "user_id", "time": "timestamp"},
@@ -91,6 +103,7 @@ def schema(max_history: int) -> dict[str, Any]:
         "tables": {
             "item": {"dim": 16, "ids": "vocabulary"},
             "genre": {"dim": 16, "ids": "vocabulary", "dtype": "string"},
+            **({"rating": {"dim": 8, "ids": "vocabulary"}} if rated else {}),
         },
         "candidate": {
             "item_id": {"table": "item"},
@@ -99,9 +112,9 @@ def schema(max_history: int) -> dict[str, Any]:
         },
         "histories": {
             "history": {
-                "features": {"item_id": None, "genre": None},
+                "features": {"item_id": None, "genre": None, **({"rating": {"table": "rating"}} if rated else {})},
                 "order": "oldest_first",
-                "max_length": max_history,
+                "max_length": options.max_history,
                 "keep": "latest",
             }
         },
@@ -125,9 +138,11 @@ def _part_table(
         lengths = np.full(len(chosen), count + 1)
     begin = np.maximum(events.begin[chosen], events.end[chosen] - options.max_history)
     history_lengths = events.end[chosen] - begin
-    history = events.liked_items[positions_of(begin, history_lengths)]
+    behaviours = events.behaviours[positions_of(begin, history_lengths)]
+    history = ratings.item[behaviours]
     catalogue = {name: items[name].to_arrow() for name in ("item_id", "release_year")}
     catalogue["genre"] = items["genre"].to_arrow().cast(pa.list_(pa.string()))
+    stars = lists_of(pa.array(ratings.rating[behaviours].astype(np.int64)), history_lengths)
     return pa.table(
         {
             "request_id": chosen,
@@ -135,6 +150,7 @@ def _part_table(
             "timestamp": events.time[chosen],
             "history.item_id": lists_of(catalogue["item_id"].take(pa.array(history)), history_lengths),
             "history.genre": lists_of(catalogue["genre"].take(pa.array(history)), history_lengths),
+            **({"history.rating": stars} if options.history == "rated" else {}),
             "candidate.item_id": lists_of(catalogue["item_id"].take(pa.array(candidate)), lengths),
             "candidate.genre": lists_of(catalogue["genre"].take(pa.array(candidate)), lengths),
             "candidate.release_year": lists_of(catalogue["release_year"].take(pa.array(candidate)), lengths),
@@ -155,6 +171,7 @@ def _facts(table: pa.Table, options: Options) -> dict[str, Any]:
     return {
         "dataset": "MovieLens 100K",
         "protocol": options.protocol,
+        "history": options.history,
         "split": options.split,
         "seed": options.seed,
         "requests": len(table),

@@ -12,6 +12,7 @@ from din_infer.errors import DataError
 
 LIKED = 4.0  # the rating from which on an item counts as liked
 PROTOCOLS = ("next-item", "rating")
+HISTORIES = ("liked", "rated")
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,14 +25,20 @@ class Ratings:
     owner: Ints
     item: Ints
     time: Ints
-    liked: npt.NDArray[np.bool_]
+    rating: npt.NDArray[np.float64]
+
+    @property
+    def liked(self) -> npt.NDArray[np.bool_]:
+        liked: npt.NDArray[np.bool_] = self.rating >= LIKED
+        return liked
 
 
 @dataclass(frozen=True)
 class Events:
     """R requests before negatives are added, by user and time; candidates are `item[offsets[r]:offsets[r + 1]]`.
 
-    The history of request r is `liked_items[begin[r]:end[r]]`: what its user liked strictly before `time[r]`.
+    The history of request r is `behaviours[begin[r]:end[r]]`, numbers of ratings: what its user liked, or rated,
+    strictly before `time[r]`.
     """
 
     owner: Ints
@@ -39,7 +46,7 @@ class Events:
     offsets: Ints
     item: Ints
     label: Ints
-    liked_items: Ints
+    behaviours: Ints
     begin: Ints
     end: Ints
 
@@ -52,11 +59,11 @@ def ratings_of(events: pl.DataFrame, items: pl.DataFrame) -> Ratings:
     if not known.all():
         raise DataError(f"expected every rated item in the catalogue, got a rating of item {item_ids[~known][0]}")
     users, owner = np.unique(events["user_id"].to_numpy(), return_inverse=True)
-    return Ratings(users, owner, item, events["timestamp"].to_numpy(), events["rating"].to_numpy() >= LIKED)
+    return Ratings(users, owner, item, events["timestamp"].to_numpy(), events["rating"].to_numpy())
 
 
-def build_events(ratings: Ratings, protocol: str) -> Events:
-    """Requests of one protocol.
+def build_events(ratings: Ratings, protocol: str, history: str) -> Events:
+    """Requests of one protocol, with histories of what was `liked` or of all that was `rated`.
 
     - `next-item`: one request for each liked item, which is its only candidate so far, with label 1;
     - `rating`: one request for each user and second, whose candidates are all that the user rated then, with label 1
@@ -66,7 +73,8 @@ def build_events(ratings: Ratings, protocol: str) -> Events:
     same = (np.diff(ratings.owner) == 0) & (np.diff(ratings.time) == 0)
     moment = np.maximum.accumulate(np.where(np.append(True, ~same), np.arange(n), 0))  # first rating of that second
     first_of_user = np.searchsorted(ratings.owner, ratings.owner)
-    likes_before = np.append(0, np.cumsum(ratings.liked))
+    behaves = ratings.liked if history == "liked" else np.ones(n, np.bool_)
+    before = np.append(0, np.cumsum(behaves))
     if protocol == "next-item":
         at = candidates = np.flatnonzero(ratings.liked)
         offsets = np.arange(len(at) + 1)
@@ -81,9 +89,9 @@ def build_events(ratings: Ratings, protocol: str) -> Events:
         offsets=offsets,
         item=ratings.item[candidates],
         label=ratings.liked[candidates].astype(np.int64),
-        liked_items=ratings.item[ratings.liked],
-        begin=likes_before[first_of_user[at]],
-        end=likes_before[moment[at]],
+        behaviours=np.flatnonzero(behaves),
+        begin=before[first_of_user[at]],
+        end=before[moment[at]],
     )
 
 

@@ -65,20 +65,28 @@ ratings = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(ratings, st.sampled_from(["next-item", "rating"]), st.sampled_from(["user", "global"]))
-def test_a_history_is_exactly_what_was_liked_strictly_before(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], protocol: str, split: str
+@given(
+    ratings,
+    st.sampled_from(["next-item", "rating"]),
+    st.sampled_from(["user", "global"]),
+    st.sampled_from(["liked", "rated"]),
+)
+def test_a_history_is_exactly_what_was_liked_or_rated_strictly_before(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], protocol: str, split: str, kind: str
 ) -> None:
     if not any(rating >= 4 for _, _, rating, _ in rows):
         rows = [*rows, (1, 30, 5, 103)]
-    files = make(tmp_path_factory.mktemp("ml"), rows, dataclasses.replace(SMALL, protocol=protocol, split=split))
+    options = dataclasses.replace(SMALL, protocol=protocol, split=split, history=kind)
+    files = make(tmp_path_factory.mktemp("ml"), rows, options)
     time_of = {(user, item): time for user, item, _, time in rows}
+    least = 4 if kind == "liked" else 1
     for request in all_requests(files):
         user, time = request["user_id"], request["timestamp"]
         history = request["history.item_id"]
         assert all(time_of[user, item] < time for item in history)
-        liked = sorted((t, item) for u, item, rating, t in rows if u == user and rating >= 4 and t < time)
-        assert history == [item for _, item in liked]
+        before = sorted((t, item, rating) for u, item, rating, t in rows if u == user and rating >= least and t < time)
+        assert history == [item for _, item, _ in before]
+        assert request.get("history.rating") == (None if kind == "liked" else [rating for _, _, rating in before])
 
 
 @settings(max_examples=30, deadline=None)
@@ -156,10 +164,20 @@ def test_more_negatives_than_items_are_refused_before_any_memory_is_asked_for(tm
         make(tmp_path, some_ratings(), dataclasses.replace(SMALL, negatives=10_000_000))
 
 
-def test_features_and_schema(tmp_path: Path) -> None:
-    files = make(tmp_path, some_ratings(), dataclasses.replace(SMALL, max_history=3))
+def test_ratings_as_features_are_whole(tmp_path: Path) -> None:
+    source = write_source(tmp_path, [*some_ratings(), (9, 1, 3.5, 90)])  # type: ignore[list-item]
+    with pytest.raises(DataError, match=r"expected whole ratings for --history rated, got 3\.5"):
+        write_ml_100k(tmp_path / "out", source, dataclasses.replace(SMALL, history="rated"))
+    write_ml_100k(tmp_path / "out", source, SMALL)
+
+
+@pytest.mark.parametrize("history", ["liked", "rated"])
+def test_features_and_schema(tmp_path: Path, history: str) -> None:
+    files = make(tmp_path, some_ratings(), dataclasses.replace(SMALL, max_history=3, history=history))
     schema = Schema.from_dict(yaml.safe_load((tmp_path / "out" / "schema.yaml").read_text()))
-    assert {column.name for column in schema.columns()} <= set(files["train"].columns)
+    columns = {column.name for column in schema.columns()}
+    assert columns <= set(files["train"].columns)
+    assert ("history.rating" in columns) is (history == "rated")
     assert schema.histories["history"].max_length == 3
     assert max(map(len, files["test"]["history.item_id"])) == 3
     catalogue = {row["candidate.item_id"]: row for row in files["items"].to_dicts()}
