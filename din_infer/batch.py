@@ -261,17 +261,18 @@ def to_utf8(values: Array, where: str) -> tuple[Array, Int64Array]:
     if values.size and values.dtype.kind not in STRING_KINDS:
         raise InputError(f"{where}: expected string ids, got dtype {values.dtype}{_example(values)}")
     strings = values.tolist() if values.size else []
-    try:
-        text = "".join(strings)
-        data = text.encode()
+    if (plain := _core.flatten(strings, 0, "string")) is not None:
+        utf8: tuple[Array, Int64Array] = plain[0]
+        return utf8
+    try:  # subclasses of str, which the core does not read
+        encoded = [str.encode(string) for string in strings]
     except (TypeError, UnicodeEncodeError) as error:
         culprit = next((s for s in strings if not isinstance(s, str)), None)
         raise InputError(
             f"{where}: expected strings, got {describe(culprit) if culprit is not None else error}"
         ) from None
-    sizes = map(len, strings) if len(data) == len(text) else (len(s.encode()) for s in strings)
-    offsets = np.fromiter(accumulate(sizes, initial=0), np.int64, len(strings) + 1)
-    return np.frombuffer(data, np.uint8), offsets
+    offsets = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(strings) + 1)
+    return np.frombuffer(b"".join(encoded), np.uint8), offsets
 
 
 _ENCODERS: dict[str, Callable[[Array, str], Any]] = {"int64": to_ids, "string": to_utf8, "float32": to_dense}

@@ -85,13 +85,17 @@ def test_misaligned_and_swapped_arrays_are_copied_into_shape():
     assert ids.tolist() == [1, 2, 3]
 
 
-@given(st.lists(st.lists(TEXT, max_size=3), min_size=2, max_size=2), st.sampled_from(["list", "object", "U", "T"]))
+@given(
+    st.lists(st.lists(TEXT, max_size=3), min_size=2, max_size=2),
+    st.sampled_from(["list", "object", "subclass", "U", "T"]),
+)
 def test_strings_are_utf8_whatever_holds_them(lists, kind):
     column = lists
     flat = [text for row in lists for text in row]
     if kind != "list" and not (kind == "T" and not hasattr(np.dtypes, "StringDType")):
-        dtype = {"object": object, "U": np.str_}.get(kind) or np.dtypes.StringDType()
+        dtype = {"object": object, "subclass": object, "U": np.str_}.get(kind) or np.dtypes.StringDType()
         flat = [text.rstrip("\0") for text in flat] if kind == "U" else flat  # NumPy drops these
+        flat = [np.str_(text) for text in flat] if kind == "subclass" else flat
         column = Jagged.from_lengths(np.array(flat, dtype), [len(row) for row in lists])
     (data, offsets), *_ = encode(SCHEMA, {**GOOD, "user.tags": column})[0]["user.tags"]
     texts = [bytes(data[first:last]).decode() for first, last in pairwise(offsets)]
