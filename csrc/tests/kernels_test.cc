@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -21,25 +22,161 @@ TEST(Kernels, TheTargetInUseIsOneThatRunsHere) {
   EXPECT_EQ(kBlock % Kernels().tile, 0);
 }
 
-// Every exponent and both signs, with about a thousand values each. Absolute error: what the weights that it becomes
-// see.
-TEST(Kernels, SigmoidIsAccurateOverAllExponents) {
-  FloatBuffer x(static_cast<size_t>(Kernels().tile));
-  double worst = 0;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+// Finite numbers of every exponent and both signs, about a thousand each.
+std::vector<float> AllExponents() {
+  std::vector<float> values;
   for (uint32_t bits = 0; bits < 0x7f800000u; bits += 1021 * 7) {
-    for (uint32_t sign : {0u, 0x80000000u}) {
-      const uint32_t pattern = bits | sign;
-      float value;
-      std::memcpy(&value, &pattern, sizeof(value));
-      std::fill(x.begin(), x.end(), value);
-      Kernels().sigmoid(x.data());
-      const double expected = 1 / (1 + std::exp(-static_cast<double>(value)));
-      worst = std::max(worst, std::abs(x[0] - expected));
-      ASSERT_NEAR(x[0], expected, 1.2e-7) << value;
-      ASSERT_NEAR(x[0], expected, 1e-5 * expected + 1.2e-38) << value;  // 2^-126 stands for all that is smaller
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    values.insert(values.end(), {value, -value});
+  }
+  return values;
+}
+
+// The spacing of floats at a number.
+double Ulp(double number) { return std::ldexp(1, std::ilogb(std::max(std::abs(number), 0x1p-126)) - 23); }
+
+// An activation alone, with Dice's parameters; `columns` at a time.
+class OneUnit {
+ public:
+  explicit OneUnit(Activation activation, float alpha = 0, float mean = 0, double var = 1)
+      : alpha_(kWidestVector, alpha),
+        mean_(kWidestVector, mean),
+        power_(kWidestVector, static_cast<float>(kSigmoidPower / std::sqrt(var))) {
+    layer_ = {1, 1, one_.data(), zero_.data(), activation, alpha_.data(), mean_.data(), power_.data()};
+  }
+
+  std::vector<float> operator()(const std::vector<float>& x, size_t columns) const {
+    const Layers layers{&layer_, 1, 1, one_.data(), zero_.data()};
+    const size_t tile = static_cast<size_t>(Kernels().tile);
+    FloatBuffer column(tile), out(tile), scratch(2 * kWidestVector * tile);
+    std::vector<float> y;
+    for (size_t i = 0; i < x.size(); i += columns) {
+      const size_t count = std::min(columns, x.size() - i);
+      std::copy_n(x.begin() + static_cast<int64_t>(i), count, column.begin());
+      Kernels().run_layers(layers, 1, one_.data(), zero_.data(), column.data(), static_cast<int64_t>(count),
+                           scratch.data(), out.data());
+      y.insert(y.end(), out.begin(), out.begin() + static_cast<int64_t>(count));
+    }
+    return y;
+  }
+  std::vector<float> operator()(const std::vector<float>& x) const {
+    return (*this)(x, static_cast<size_t>(Kernels().tile));
+  }
+
+ private:
+  FloatBuffer one_ = FloatBuffer(kWidestVector, 1), zero_ = FloatBuffer(kWidestVector);
+  FloatBuffer alpha_, mean_, power_;
+  Layer layer_;
+};
+
+double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// Absolute error: what the weights that it becomes see. It is 2 ulp of numbers from 1/2 to 1.
+TEST(Kernels, SigmoidIsAccurateOverAllExponents) {
+  const std::vector<float> x = AllExponents(), y = OneUnit(Activation::kSigmoid)(x);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double expected = Sigmoid(x[i]);
+    ASSERT_NEAR(y[i], expected, 1.2e-7) << x[i];
+    ASSERT_NEAR(y[i], expected, 1e-5 * expected + 1.2e-38) << x[i];  // 2^-126 stands for all that is smaller
+  }
+  FloatBuffer probabilities(x.begin(), x.begin() + Kernels().tile);
+  Kernels().sigmoid(probabilities.data());
+  EXPECT_TRUE(std::equal(probabilities.begin(), probabilities.end(), y.begin()));
+}
+
+TEST(Kernels, TanhIsWithin3UlpOverAllExponents) {
+  const std::vector<float> x = AllExponents();
+  for (const auto& [activation, factor] : {std::pair{Activation::kTanh, 1.0}, {Activation::kBiSigmoid, 0.5}}) {
+    const std::vector<float> y = OneUnit(activation)(x);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double expected = std::tanh(factor * x[i]);
+      ASSERT_NEAR(y[i], expected, 3 * Ulp(expected)) << x[i];
     }
   }
-  RecordProperty("worst_absolute_error", std::to_string(worst * 1e9) + "e-9");
+}
+
+TEST(Kernels, DiceIsAccurateOverAllExponents) {
+  const std::vector<float> x = AllExponents();
+  for (const auto& [alpha, mean, var] : {std::array{0.0f, 0.0f, 1.0f},
+                                         {0.3f, 0.5f, 2.0f},
+                                         {-0.25f, 0.0f, 1e-8f},
+                                         {1.5f, -100.0f, 1e-4f},
+                                         {0.1f, 1e6f, 1.0f},
+                                         {0.1f, 1.0f, 1e30f}}) {
+    const std::vector<float> y = OneUnit(Activation::kDice, alpha, mean, var)(x);
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double s = x[i], p = Sigmoid((s - mean) / std::sqrt(static_cast<double>(var)));
+      const double expected = p * s + (1 - p) * alpha * s;
+      if (std::abs(expected) > std::numeric_limits<float>::max()) continue;
+      const double summands = (std::abs(alpha) + std::abs(1 - alpha)) * std::abs(s);
+      ASSERT_NEAR(y[i], expected, 0x1p-22 * summands + 0x1p-149) << s << " with alpha " << alpha << ", mean " << mean;
+    }
+  }
+}
+
+// In the softmax, relative to the largest score: a first one of 0.
+TEST(Kernels, ExpIsWithin2UlpOverAllExponents) {
+  std::vector<float> x = AllExponents();
+  x.erase(std::remove_if(x.begin(), x.end(), [](float value) { return value > 0; }), x.end());
+  FloatBuffer scores(kBlock), tiles(kBlock), interest(1);
+  for (size_t i = 0; i < x.size(); i += kBlock - 1) {
+    const size_t count = std::min<size_t>(kBlock - 1, x.size() - i);
+    scores[0] = 0;
+    std::copy_n(x.begin() + static_cast<int64_t>(i), count, scores.begin() + 1);
+    Kernels().pool(tiles.data(), 1, static_cast<int64_t>(count + 1), nullptr, true, scores.data(), interest.data());
+    for (size_t t = 0; t < count; ++t) {
+      const double expected = std::exp(std::max<double>(x[i + t], -87));  // e^-87 stands for all that is smaller
+      ASSERT_NEAR(scores[t + 1], expected, 2 * Ulp(expected)) << x[i + t];
+    }
+  }
+}
+
+// Alone, too, where units are lanes.
+TEST(Kernels, NaNStaysNaNAndInfinityHasItsLimitInEveryActivation) {
+  const auto expect = [](Activation activation, float at_most, float at_least) {
+    for (const size_t columns : {size_t{1}, static_cast<size_t>(Kernels().tile)}) {
+      std::vector<float> x(columns, kNaN);
+      const OneUnit unit(activation, 0.25f);
+      for (const float y : unit(x, columns)) EXPECT_TRUE(std::isnan(y)) << static_cast<int>(activation);
+      std::fill(x.begin(), x.end(), -kInfinity);
+      for (const float y : unit(x, columns)) EXPECT_FLOAT_EQ(y, at_most) << static_cast<int>(activation);
+      std::fill(x.begin(), x.end(), kInfinity);
+      for (const float y : unit(x, columns)) EXPECT_EQ(y, at_least) << static_cast<int>(activation);
+    }
+  };
+  expect(Activation::kSigmoid, 0x1p-126f, 1);
+  expect(Activation::kTanh, -1, 1);
+  expect(Activation::kBiSigmoid, -1, 1);
+  expect(Activation::kRelu, 0, kInfinity);
+  expect(Activation::kPRelu, -kInfinity, kInfinity);
+  expect(Activation::kDice, -kInfinity, kInfinity);
+}
+
+// Columns that are packed by fours where they can be; nothing is written beside them.
+TEST(Kernels, RowsBecomeColumnsFromAnyPlaceOn) {
+  const int64_t tile = Kernels().tile;
+  for (const int64_t width : {0, 1, 3, 4, 7, 8, 17}) {
+    for (const int64_t first : {int64_t{0}, int64_t{1}, int64_t{4}, tile - 1, tile, tile + 2}) {
+      for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{4}, int64_t{6}, tile, 2 * tile + 5}) {
+        const int64_t stride = width + 1, columns = (first + count + tile) / tile * tile;
+        std::vector<float> rows(static_cast<size_t>(count * stride + 1));
+        std::iota(rows.begin(), rows.end(), 1.0f);
+        FloatBuffer tiles(static_cast<size_t>(columns * width + 1), -1.0f), expected = tiles;
+        for (int64_t c = 0; c < count; ++c) {
+          for (int64_t i = 0; i < width; ++i) {
+            const int64_t at = (first + c) / tile * tile * width + i * tile + (first + c) % tile;
+            expected[static_cast<size_t>(at)] = rows[static_cast<size_t>(1 + c * stride + i)];
+          }
+        }
+        Kernels().pack_columns(rows.data() + 1, stride, count, width, tiles.data(), first);
+        ASSERT_EQ(tiles, expected) << "width " << width << ", first " << first << ", count " << count;
+      }
+    }
+  }
 }
 
 // What a float16 number stands for.
@@ -107,12 +244,6 @@ TEST(Kernels, StoredNumbersMayLieAnywhere) {
       }
     }
   }
-}
-
-TEST(Kernels, SigmoidOfNaNIsNaN) {
-  FloatBuffer x(static_cast<size_t>(Kernels().tile), std::numeric_limits<float>::quiet_NaN());
-  Kernels().sigmoid(x.data());
-  for (float value : x) EXPECT_TRUE(std::isnan(value));
 }
 
 }  // namespace
