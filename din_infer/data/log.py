@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 from din_infer.data import logjoin
 from din_infer.data.draft import Carried, draft_schema
 from din_infer.data.leakage import Leakage
+from din_infer.data.logcuts import find_cuts
 from din_infer.data.logfiles import Wanted, clean, common_type, kind_of_time, open_log, typed
 from din_infer.data.logjoin import CONTEXT, EVENT, ITEM, USER, Names
 from din_infer.data.negatives import NEGATIVE_BY, Pool
 from din_infer.data.ragged import Ints
 from din_infer.data.requests import SCHEMA_FILE, RequestsWriter, dates_of
-from din_infer.data.splits import PARTS, cut_moments, parts_at
+from din_infer.data.splits import PARTS, parts_at
 from din_infer.errors import DataError
 
 PIECE = 4_000_000  # impressions and events held at a time, unless one user has more
@@ -250,7 +251,7 @@ def _prepare(
         frames["impressions"] = frames["impressions"].with_columns(label=pl.lit(1, pl.Int64))
     if options.negatives:
         _refuse_negatives(frames["impressions"], where, options.label)
-    cuts = _cuts(frames["impressions"], where, options)
+    cuts = find_cuts(frames["impressions"], where, PIECE, folder / "times.parquet")
     left_out = {
         name: [c for c in log.columns if c not in {w.source for w in wanted}]
         for (name, log), wanted in zip(logs.items(), (shown, seen), strict=True)
@@ -275,28 +276,6 @@ def _wanted(options: Options, shown: set[str], seen: set[str]) -> tuple[list[Wan
         impressions.append(Wanted(options.label, "label", "label"))
     events = [*common, *(item for item in items if item.source in seen)]
     return impressions, [*events, *(Wanted(name, EVENT + name, "feature") for name in options.event_features)]
-
-
-def _cuts(impressions: pl.LazyFrame, where: str, options: Options) -> tuple[int, int]:
-    """The moments that split the requests; also sees to it that a request is of one user."""
-    if options.request:
-        requests = impressions.group_by("request").agg(
-            pl.col("time").min(), pl.col("user").min().alias("user"), pl.col("user").max().alias("other")
-        )
-        mixed = requests.filter(pl.col("user") != pl.col("other")).select("request", "user", "other").sort("request")
-        found = mixed.head(1).collect(engine="streaming").rows()
-        if found:
-            key, user, other = found[0]
-            raise DataError(f"{where}: expected each request to be of one user, got {key!r} of {user!r} and {other!r}")
-    else:
-        requests = impressions.select("user", "time").unique()
-    times = requests.group_by("time").agg(pl.len()).sort("time").collect(engine="streaming")
-    cuts = cut_moments(times["time"].to_numpy(), times["len"].to_numpy().astype(np.int64))
-    if cuts[0] <= times["time"][0]:
-        raise DataError(
-            f"{where}: expected requests at enough different times to train, validate and test, got {len(times)} times"
-        )
-    return cuts
 
 
 def _refuse_negatives(impressions: pl.LazyFrame, where: str, label: str) -> None:
