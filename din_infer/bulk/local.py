@@ -23,11 +23,16 @@ def score_parts(scorer: Scorer, pieces: Iterator[Piece], parts: Parts, progress:
 
 
 def score_pieces(scorer: Scorer, pieces: Iterable[Piece], progress: Progress) -> Iterator[tuple[Piece, Scored]]:
-    """Each piece with its scores. Raises InputError, which names the file's row, for a request that does not fit."""
-    for piece in pieces:
-        try:
-            scored = scorer(piece.table, lambda more: progress(more, None))
-        except BadRowError as error:
-            place = f"{place_of(piece.part.path)}: row {piece.first + error.row}"
-            raise InputError(f"{place}: {error.reason}") from None
-        yield piece, scored
+    """The pieces, or slices of them, with their scores.
+
+    Raises InputError, which names the file's row, for a request that does not fit.
+    """
+    for whole in pieces:
+        for first, table in scorer.cut(whole.table):
+            piece = whole._replace(first=whole.first + first, table=table)
+            try:
+                scored = scorer(table, lambda more: progress(more, None))
+            except BadRowError as error:
+                place = f"{place_of(piece.part.path)}: row {piece.first + error.row}"
+                raise InputError(f"{place}: {error.reason}") from None
+            yield piece, scored

@@ -24,6 +24,7 @@ from din_infer.tables import columns_of, list_array
 
 LISTS_WEIGHTS = 1 << 25  # pairs of a candidate and a behaviour in a call, so that progress is heard of
 CATALOGUE_BEHAVIOURS = 1 << 19  # the same with a catalogue, of which a call has a share
+CATALOGUE_RESULTS = 1 << 20  # items that are kept at a time, at some 250 bytes each
 REASON = "reason"  # the column that says why a request was rejected
 
 
@@ -71,6 +72,14 @@ class Scorer:
             if self.job.on_error == "fail":
                 raise BadRowError(*next(iter(bad.items()))) from error
         return self._score(table.take(good_rows(len(table), bad)), bad, tell)
+
+    def cut(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """The table in slices whose results fit memory, each with the place of its first row."""
+        rows = max(1, len(table))
+        if self.catalogue is not None:
+            rows = min(rows, max(1, CATALOGUE_RESULTS // max(1, min(self.job.top_k, len(self.catalogue)))))
+        for first in range(0, max(1, len(table)), rows):
+            yield first, table.slice(first, rows)
 
     def output_schema(self, requests: pa.Schema) -> pa.Schema:
         """The result's schema. Raises InputError for columns missing, of a wrong type, or that scoring adds."""
@@ -188,8 +197,11 @@ def score_batches(batches: Iterable[pa.RecordBatch], job: Job, threads: int | No
     for batch in batches:
         if batch.num_columns == 1 and pa.types.is_struct(batch.schema.field(0).type):
             batch = pa.RecordBatch.from_struct_array(batch.column(0))
-        table = pa.Table.from_batches([batch])
-        yield from _with_reasons_of(job, scorer, table).to_batches()
+        for first, table in scorer.cut(pa.Table.from_batches([batch])):
+            try:
+                yield from _with_reasons_of(job, scorer, table).to_batches()
+            except BadRowError as error:
+                raise BadRowError(first + error.row, error.reason) from error
 
 
 def batches_schema(requests: pa.Schema, job: Job) -> pa.Schema:

@@ -165,13 +165,14 @@ def read_parts(parts: Sequence[Part]) -> Iterator[Piece]:
 
 
 class StreamSource:
-    """An Arrow IPC stream."""
+    """An Arrow IPC stream, which has to say where it ends: one whose writer was killed may look like a shorter one."""
 
     paths: Sequence[Path] = ()
 
     def __init__(self, stream: Any) -> None:
+        self._bytes = _Bytes(stream)
         with _readable(place_of(STDIN), "an Arrow IPC stream"):
-            self._reader = pa.ipc.open_stream(stream)
+            self._reader = pa.ipc.open_stream(self._bytes)
         self.schema = self._reader.schema
         self.rows: int | None = None
 
@@ -193,8 +194,31 @@ class StreamSource:
             first += len(table)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
+        rows = 0
         with _readable(place_of(STDIN), "an Arrow IPC stream"):
-            yield from self._reader
+            for batch in self._reader:
+                yield batch
+                rows += len(batch)
+        if self._bytes.all_read:
+            raise DataError(
+                f"{place_of(STDIN)}: expected an Arrow IPC stream with its mark of the end, got none after {rows:,}"
+                " rows: its writer was cut off, or never closed"
+            )
+
+
+class _Bytes:
+    """What Arrow reads a stream by. It stops at the mark of the end, so that all is read it finds out without one."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.all_read = False
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(size)
+        self.all_read |= size > 0 and not data
+        return data
 
 
 def _read_run(parts: Sequence[Part]) -> Iterator[Piece]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import din_infer
-from din_infer.bulk import Counts, Job, Scorer, run
+from din_infer.bulk import Counts, Job, Scorer, run, score_batches
+from din_infer.bulk.catalogue import Catalogue
 from din_infer.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -44,6 +45,40 @@ def test_the_best_are_those_of_a_full_sort(
         assert row["title"] == [items_table["title"][i].as_py() for i in order]
         assert row["candidate.genre"] == [items_table["candidate.genre"][i].as_py() for i in order]
         assert row["score"] == of_request[order].tolist()
+
+
+def test_the_items_that_are_kept_at_a_time_are_few(
+    monkeypatch, small_parts, model_path, requests_table, catalogue_path, tmp_path
+):
+    ages = requests_table["user.age"].to_numpy().copy()
+    ages[[5, 77]] = float("nan")
+    requests = requests_table.set_column(requests_table.column_names.index("user.age"), "user.age", pa.array(ages))
+    pq.write_table(requests, tmp_path / "requests.parquet")
+    kept = []
+    rank = Catalogue.rank
+    monkeypatch.setattr(Catalogue, "rank", lambda *given: kept.append(given[3]) or rank(*given))
+
+    def go(out, limit, on_error="reject"):
+        monkeypatch.setattr("din_infer.bulk.scorer.CATALOGUE_RESULTS", limit)
+        job = Job(str(model_path), str(catalogue_path), 1000, None, on_error)  # that is all 60 items
+        run(job, [str(tmp_path / "requests.parquet")], tmp_path / out)
+        return [pq.read_table(tmp_path / f"{out}{name}") for name in ("", "/_rejects")]
+
+    expected = go("many", 1 << 20)
+    assert max(kept) == 8
+    kept.clear()
+    assert go("few", 60 * 3 + 59) == expected
+    assert max(kept) == 3
+    assert expected[1]["row"].to_pylist() == [5, 77]
+    with pytest.raises(InputError, match=r"requests\.parquet: row 5: user\.age"):
+        go("none", 60 * 3, "fail")
+    batches = requests.slice(70).to_batches()
+    with pytest.raises(InputError, match=r"^row 7: user\.age"):
+        list(score_batches(batches, Job(str(model_path), str(catalogue_path), 1000)))
+    job = Job(str(model_path), str(catalogue_path), 1000, None, "reject")
+    scored = pa.Table.from_batches(score_batches(batches, job))
+    assert scored["request_id"].equals(requests["request_id"].slice(70))
+    assert scored.filter(scored["reason"].is_null())["score"].equals(expected[0]["score"].slice(69))
 
 
 @pytest.mark.parametrize("name", ["request_id", "score"])

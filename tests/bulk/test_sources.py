@@ -113,15 +113,29 @@ def test_a_pipe_is_read(model_path, requests_table, requests_path, tmp_path):
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("lost", "parts", "message"),
+    [
+        (5_000, 5, "expected an Arrow IPC stream, got: "),  # within a batch
+        (8, 6, "expected an Arrow IPC stream with its mark of the end, got none after 200 rows"),
+    ],
+)
 def test_a_stream_that_ends_early_keeps_what_came(
-    small_parts, din_infer_command, model_path, requests_table, tmp_path, monkeypatch
+    small_parts, din_infer_command, model_path, requests_table, tmp_path, monkeypatch, lost, parts, message
 ):
     whole = stream_of(requests_table)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(whole[: len(whole) // 2])))
-    status, _, err = din_infer_command("score", model_path, "-", "--out", tmp_path / "out.parquet")
+    out = tmp_path / "out.parquet"
+
+    def score(data, *options):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return din_infer_command("score", model_path, "-", "--out", out, *options)
+
+    status, _, err = score(whole[:-lost])
     assert status == 2
-    assert err.startswith("error: standard input: expected an Arrow IPC stream, got: ")
-    assert list((tmp_path / "out.parquet.parts").glob("part-*"))
+    assert err.startswith(f"error: standard input: {message}")
+    assert len(list((tmp_path / "out.parquet.parts").glob("part-*"))) == parts
+    assert score(whole, "--resume")[0] == 0
+    assert pq.read_table(out)["request_id"].equals(requests_table["request_id"])
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1 or anything else"])
