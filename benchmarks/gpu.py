@@ -27,10 +27,10 @@ from din_infer.bench.kernel import GRID, KernelCase, random_params
 from din_infer.bench.machine import machine_facts
 from din_infer.bench.peers import torch_eager, unit_graphs
 from din_infer.bench.timing import Competitor, DifferentOutputsError, measure
+from din_infer.errors import InputError
 from din_infer.kernels import ActivationUnitParams, activation_unit
-from din_infer.kernels.activation.triton_backend import interest
 from din_infer.kernels.activation.triton_config import padded
-from din_infer.kernels.activation.triton_pack import UnitTensors, pack
+from din_infer.semantics import ACTIVATIONS
 from din_infer.training.predict import predict_requests
 from din_infer.training.prepare import prepare
 
@@ -39,6 +39,7 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "helpers")]
 from gpu_report import as_text  # noqa: E402
 from moved_columns import moved_columns  # noqa: E402
 from unit_accuracy import worst_error  # noqa: E402
+from unit_gradients import gradient_errors  # noqa: E402
 
 # How products are computed: the keys' dtype, torch's precision for float32, half the spacing of its numbers at 1, and
 # whether the accuracy is promised (kernels/activation/README.md) or only reported.
@@ -64,10 +65,13 @@ Run = Callable[[], Any]
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json and report.md")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal, whose times say nothing")
     options = parser.parse_args(arguments)
-    device = cuda.device()
+    try:
+        device = cuda.device()
+    except InputError as error:
+        parser.error(str(error))
     report: dict[str, Any] = {"machine": machine_facts(), "device": device_name(device), "backend": cuda.backend()}
     report["accuracy"] = list(accuracy(options.tiny))
     failed = [row for row in report["accuracy"] if not row["within"]]
@@ -99,8 +103,7 @@ def accuracy(tiny: bool) -> Iterator[dict[str, Any]]:
             continue  # the interpreter computes its products wrongly
         worst = max(unit_error(params, precision, 40 if tiny else 1100) for params in every_unit(dim, tiny))
         yield row_of(f"unit, {precision}, D = {dim}", worst, 1.0, promised=PRECISIONS[precision][3])
-    for dim in (8,) if tiny else (36, 64, 128):
-        yield row_of(f"gradients, tf32x3, D = {dim}", gradient_error(dim, 40 if tiny else 700), 1e-4, promised=True)
+    yield from gradients(tiny)
     for path in sorted((ROOT / "tests" / "golden").glob("*.onnx")):
         golden = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         model = din_infer.load(path, device="cuda")
@@ -122,62 +125,57 @@ def row_of(case: str, error: float, bound: float, promised: bool) -> dict[str, A
 
 
 def every_unit(dim: int, tiny: bool) -> Iterator[ActivationUnitParams]:
+    """Units of every activation at D = 64, of two elsewhere: a GPU's kernels take seconds each to compile."""
+    activations = ACTIVATIONS if tiny or dim == 64 else ("sigmoid", "dice")
+    for kind in itertools.product(activations, ("outer", "hadamard"), ("none", "softmax")):
+        if not tiny or kind[1:] in (("outer", "none"), ("hadamard", "softmax")):
+            yield random_unit(dim, (6, 4) if tiny else (80, 40), *kind)
+
+
+def random_unit(
+    dim: int, hidden: tuple[int, ...], activation: str, interaction: str, normalize: str
+) -> ActivationUnitParams:
     rng = np.random.default_rng(dim)
-    for activation, interaction in itertools.product(("sigmoid", "tanh", "dice"), ("outer", "hadamard")):
-        plain = random_params(KernelCase(1, 1, dim, (6, 4) if tiny else (80, 40)), interaction, rng)
-        layers = [
-            {"alpha": rng.normal(size=n), "mean": rng.normal(size=n), "var": rng.gamma(1.0, size=n)}
-            for n in (len(w) for w in plain.weights[:-1])
-        ]
-        dice = [{**{k: v.astype(np.float32) for k, v in layer.items()}, "eps": 1e-8} for layer in layers]
-        for normalize in ("none", "softmax"):
-            given = dice if activation == "dice" else ()
-            yield dataclasses.replace(plain, activation=activation, activation_params=given, normalize=normalize)
+    plain = random_params(KernelCase(1, 1, dim, hidden), interaction, rng)
+    layers: list[dict[str, Any]] = [{"alpha": rng.normal(size=n).astype(np.float32)} for n in hidden]
+    if activation == "dice":
+        for layer, n in zip(layers, hidden, strict=True):
+            statistics = {"mean": rng.normal(size=n), "var": rng.gamma(1.0, size=n)}
+            layer |= {name: array.astype(np.float32) for name, array in statistics.items()} | {"eps": 1e-8}
+    given = layers if activation in ("dice", "prelu") else ()
+    return dataclasses.replace(plain, activation=activation, activation_params=given, normalize=normalize)
 
 
 def unit_error(params: ActivationUnitParams, precision: str, behaviours: int) -> float:
-    """The largest error over its bound, as the tests have it."""
+    """The largest error over its bound, as the tests have it; with counts under a softmax."""
     dtype, products, unit, _ = PRECISIONS[precision]
     rng = np.random.default_rng(behaviours)
     keys, queries = (
         torch.tensor(rng.standard_normal((n, params.dim), np.float32), device=cuda.device()).to(dtype)
         for n in (behaviours, 3)
     )
+    counts = rng.integers(1, 5, behaviours) if params.normalize == "softmax" else None
+    ends = [0, len(keys)], [0, len(queries)]
     with matmul_precision(products):
-        out = activation_unit(keys, [0, len(keys)], queries, [0, len(queries)], params, backend="triton")
-    return worst_error(out.cpu().numpy(), keys.float().cpu().numpy(), queries.float().cpu().numpy(), params, unit=unit)
+        out = activation_unit(keys, ends[0], queries, ends[1], params, counts=counts, backend="triton")
+    arrays = (t.float().cpu().numpy() for t in (out, keys, queries))
+    return worst_error(*arrays, params, counts, unit=unit)
 
 
-def gradient_error(dim: int, behaviours: int) -> float:
-    """The largest error of a gradient of keys, queries, W_1 or W_2 over the largest number in it, against float64."""
-    rng = np.random.default_rng(dim)
-    params = random_params(KernelCase(1, 1, dim, (6, 4) if dim == 8 else (80, 40)), "outer", rng)
-    arrays = [rng.standard_normal((n, dim), np.float32) for n in (behaviours, 3)]
-    dout = rng.standard_normal((3, dim), np.float32)
-    found = []
-    for device, dtype in ((cuda.device(), torch.float32), (torch.device("cpu"), torch.float64)):
-        unit = UnitTensors.of(params, device)
-        inputs = [torch.tensor(a, device=device, dtype=dtype) for a in arrays]
-        weights, biases = ([t.to(dtype) for t in some] for some in (unit.weights, unit.biases))
-        leaves = [t.requires_grad_() for t in (*inputs, *weights[:2])]
-        unit = dataclasses.replace(unit, weights=weights, biases=biases)
-        if dtype == torch.float32:
-            offsets = [torch.tensor([0, len(a)]) for a in arrays]
-            out = interest(pack(unit, dtype), inputs[0], offsets[0], inputs[1], offsets[1])
-        else:
-            out = naive(unit, *inputs)
-        found.append(torch.autograd.grad(out, leaves, torch.tensor(dout, device=device, dtype=dtype)))
-    pairs = zip(*found, strict=True)
-    return max(float((got.cpu() - expected).abs().max() / expected.abs().max()) for got, expected in pairs)
-
-
-def naive(unit: UnitTensors, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-    """The unit, `outer` with sigmoid, written out pair by pair."""
-    k, q = (t.expand(len(queries), len(keys), -1) for t in (keys, queries.unsqueeze(1)))
-    h = torch.cat([k, q, (k.unsqueeze(-1) * q.unsqueeze(-2)).flatten(-2)], dim=-1)
-    for weights, biases in zip(unit.weights[:-1], unit.biases[:-1], strict=True):
-        h = torch.sigmoid(h @ weights.T + biases)
-    return (h @ unit.weights[-1].T + unit.biases[-1]).squeeze(-1) @ keys
+def gradients(tiny: bool) -> Iterator[dict[str, Any]]:
+    """Every activation at D = 64, Dice at other widths and in half precision."""
+    tiles = zip(ACTIVATIONS, itertools.cycle((("outer", "none"), ("hadamard", "softmax"))))
+    kinds = [(64, torch.float32, activation, *kind) for activation, kind in tiles]
+    kinds += [(dim, torch.float32, "dice", "outer", "softmax") for dim in (36, 128) if not tiny]
+    kinds += [(64, torch.float16, "dice", "outer", "softmax")]
+    behaviours, queries = (40, 2) if tiny else (700, 3)
+    offsets = torch.tensor([0, behaviours]), torch.tensor([0, queries])
+    for dim, dtype, *kind in kinds:
+        params = random_unit(8, (6, 4), *kind) if tiny else random_unit(dim, (80, 40), *kind)
+        errors = gradient_errors(params, offsets, dtype, cuda.device())
+        bound, products = (1e-4, "tf32x3") if dtype == torch.float32 else (5e-2, "float16")
+        name = f"gradients, {products}, D = {params.dim}, {', '.join(kind)}"
+        yield row_of(name, max(errors.values()), bound, promised=True)
 
 
 class matmul_precision:  # noqa: N801

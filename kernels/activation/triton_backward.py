@@ -15,7 +15,10 @@ from din_infer.kernels.activation.triton_kernel import chunk_start, lanes, total
 from din_infer.kernels.activation.triton_tile_backward import add, add_column_sums, tile_backward
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=("queries", "per_program", "weights_size", "vectors_size"),
+    do_not_specialize_on_alignment=("starts", "stops"),
+)
 def unit_gradients_kernel(
     keys,
     counts,
@@ -107,7 +110,7 @@ def add_fold_gradient(
             add(da + (start + lane)[:, None] * total(OUT) + columns[None, :], block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=("tile_start", "tile_stop", "first_query", "last_query"))
 def key_gradients_kernel(
     keys,
     counts,

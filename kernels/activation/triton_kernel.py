@@ -218,7 +218,7 @@ def reload_offset(first, RELOAD: tl.constexpr):
     return tl.multiple_of(first >> 62, 16) if RELOAD else 0
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=("item_query", "item_start", "item_stop"))
 def forward_kernel(
     keys,
     counts,

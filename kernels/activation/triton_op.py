@@ -45,6 +45,7 @@ def pool(
     Also gives each query's log of the sum of exponentials [Q] under a softmax, and an empty tensor without one.
     """
     dim, queries = keys.shape[1], len(a)
+    keys, a, b, weights, vectors = map(aligned, (keys, a, b, weights, vectors))
     precision = products()
     config = forward_config(dim, hidden, keys.dtype.itemsize, precision, capability(keys.device))
     items, first_items = work_items(key_offsets, query_offsets, keys.device)
@@ -56,7 +57,7 @@ def pool(
             triton_kernel.forward_kernel,
             (rows,),
             keys,
-            items[1] if counts is None else counts,
+            items if counts is None else aligned(counts),
             a,
             b,
             weights,
@@ -140,7 +141,7 @@ def pool_backward(
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
-    inputs = (keys, times, a, b, weights, vectors, dout, sums, delta)
+    inputs = [aligned(t) for t in (keys, times, a, b, weights, vectors, dout, sums, delta)]
     same: dict[str, Any] = {"COUNTED": counts is not None, "PRECISION": precision}
     dkeys, da, db = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, a, b))
     dweights, dvectors = (keys.new_zeros((programs, len(p)), dtype=torch.float32) for p in (weights, vectors))
@@ -224,6 +225,7 @@ def _combine(
         BLOCK_D=block,
         SOFTMAX=softmax,
         num_warps=1,
+        enable_fp_fusion=True,
     )
     return out, top, total
 
@@ -241,6 +243,11 @@ def work_items(key_offsets: Tensor, query_offsets: Tensor, device: torch.device)
     start = keys[owner[query]] + (torch.arange(len(query)) - first_items[query]) * CHUNK_KEYS
     stop = torch.minimum(start + CHUNK_KEYS, keys[owner[query] + 1])
     return torch.stack([query, start, stop]).to(device), first_items.to(device)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor, copied where it does not start at a multiple of 16 bytes: Triton would compile a kernel for that."""
+    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
 def shape_constants(dim: int, hidden: list[int], h1: int, config: Config) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def test_it_measures_after_it_has_compared(tmp_path: Path) -> None:
     assert all(row["within"] for row in report["accuracy"])
     compared = {row["case"].partition(",")[0] for row in report["accuracy"]}
     assert compared == {"unit", "gradients", "scores", "scores of tensors"}
+    with_gradients = {row["case"].split(", ")[3] for row in report["accuracy"] if row["case"].startswith("gradients")}
+    assert with_gradients == {"dice", "sigmoid", "prelu", "relu", "tanh", "bisigmoid"}
     timed = {row["name"] for row in report["kernel"]}
     assert {"din_infer, tf32x3", "din_infer, float16", "PyTorch eager, folded", "torch.compile, folded"} <= timed
     timed = {row["name"] for row in report["requests"]}
@@ -42,4 +44,7 @@ def test_it_measures_after_it_has_compared(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_cuda_is_told(tmp_path: Path) -> None:
-    assert "InputError: device cuda: expected a CUDA device, got none that PyTorch can use" in run(tmp_path).stderr
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: device cuda: expected a CUDA device, got none that PyTorch can use\n")
+    assert "Traceback" not in done.stderr

@@ -1,7 +1,8 @@
 """Compiles the Triton kernels for sm_80 and sm_90 without a GPU and says what each takes, as JSON lines.
 
 Run in a process without TRITON_INTERPRET: `python tests/helpers/compiled_kernels.py 80` (or 90); with `--all` every
-kind, and not only those that the tests compile.
+kind, and not only those that the tests compile; with `--variants` how many kernels Triton would compile for calls of
+one kind that differ in their sizes. All are compiled as the operators launch them, on a driver without a device.
 """
 
 from __future__ import annotations
@@ -14,61 +15,79 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
 
 from din_infer.kernels.activation import triton_backward, triton_kernel, triton_op
-from din_infer.kernels.activation.triton_config import (
-    forward_config,
-    key_gradients_config,
-    unit_gradients_config,
-)
+from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-HIDDEN = [80, 40]
+HIDDEN = (80, 40)
 PRODUCTS = ("tf32x3", "tf32", "fp16", "bf16")
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+KERNELS = {
+    "unit gradients": triton_backward.unit_gradients_kernel,
+    "key gradients": triton_backward.key_gradients_kernel,
+    "forward": triton_kernel.forward_kernel,
+    "combine": triton_kernel.combine_kernel,
+}
 
 
-def compile_for(arch, kernel, arguments, constants, options):
-    """`arguments` maps names to Triton types; pointers are 16-byte aligned, as PyTorch's are."""
-    order = {name: i for i, name in enumerate(kernel.arg_names)}
-    aligned = {(order[name],): [["tt.divisibility", 16]] for name, kind in arguments.items() if kind.startswith("*")}
-    signature = {**arguments, **dict.fromkeys(constants, "constexpr")}
-    source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constants, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+class Driver:
+    """What Triton asks of a driver before it has something to launch."""
+
+    def __init__(self, arch):
+        self.target = GPUTarget("cuda", arch, 32)
+
+    def get_current_target(self):
+        return self.target
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
 
 
-def compiled(kernel, arch, dim, products, activation, softmax):
-    """A row of the table."""
-    number, precision = ("fp32", products) if products.startswith("tf32") else (products, "tf32")
-    kind = 4 if number == "fp32" else 2, precision, arch
-    arguments = {"keys": f"*{number}", "counts": "*i64", "a": f"*{number}", "b": "*fp32", "weights": f"*{number}"}
-    arguments |= {"vectors": "*fp32", "scale": "fp32"}
-    constants = {"COUNTED": True, "PRECISION": precision}
-    if kernel == "forward":
-        function, config = triton_kernel.forward_kernel, forward_config(dim, HIDDEN, *kind)
-        arguments |= dict.fromkeys(("item_query", "item_start", "item_stop"), "*i64")
-        arguments |= dict.fromkeys(("out", "maxima", "sums"), "*fp32")
-        constants |= triton_op.shape_constants(dim, HIDDEN, HIDDEN[0], config)
-        constants |= {"PARTIAL": True, "BLOCK": config.block, "RELOAD": config.reload, "STREAM": config.stream}
-    elif kernel == "unit gradients":
-        function, config = triton_backward.unit_gradients_kernel, unit_gradients_config(*kind, activation)
-        arguments |= dict.fromkeys(("starts", "stops"), "*i64")
-        arguments |= dict.fromkeys(("dout", "lses", "deltas", "da", "db", "dweights", "dvectors"), "*fp32")
-        arguments |= dict.fromkeys(("queries", "per_program", "weights_size", "vectors_size"), "i32")
-    else:
-        function, config = triton_backward.key_gradients_kernel, key_gradients_config(*kind)
-        arguments |= dict.fromkeys(("tile_start", "tile_stop", "first_query", "last_query"), "*i64")
-        arguments |= dict.fromkeys(("dout", "lses", "deltas", "dkeys"), "*fp32") | {"softmax": "i1"}
-    if kernel != "key gradients":
-        constants |= {"SOFTMAX": softmax}
-    if kernel != "forward":
-        constants |= triton_op.backward_constants(dim, HIDDEN, HIDDEN[0], config)
-    constants |= {"ACTIVATION": config.activation(activation)}
-    made = compile_for(arch, function, arguments, constants, triton_op.launch_options(config))
-    case = {"kernel": kernel, "sm": arch, "D": dim, "products": products, "activation": activation, "softmax": softmax}
-    return case | facts(made)
+def unit(dim, activation, softmax):
+    widths = [4 * dim, *HIDDEN, 1]
+    layers = [{name: torch.ones(n) for name in ("alpha", "mean", "var")} | {"eps": 1e-8} for n in HIDDEN]
+    weights = [torch.zeros(n, m) for m, n in itertools.pairwise(widths)]
+    normalize = "softmax" if softmax else "none"
+    return UnitTensors("hadamard", weights, [torch.zeros(n) for n in widths[1:]], activation, layers, normalize)
+
+
+def call(launch, dim, products, activation, softmax, counted, keys=600, queries=5, offset=0):
+    """The operators on one request, forward and backward, with `launch` in place of what launches kernels.
+
+    Keys and counts start `offset` numbers after memory that is aligned.
+    """
+    triton_op.launch = launch
+    torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
+    dtype = DTYPES.get(products, torch.float32)
+    packed = pack(unit(dim, activation, softmax), dtype)
+    a, b = packed.fold(torch.zeros(queries, dim, dtype=dtype))
+    k = torch.zeros(keys * dim + offset, dtype=dtype)[offset:].view(keys, dim)
+    counts = torch.ones(keys + offset, dtype=torch.int64)[offset:] if counted else None
+    offsets = torch.tensor([0, keys]), torch.tensor([0, queries])
+    inputs = (k, counts, a, b, packed.weights, packed.vectors, *offsets, [*HIDDEN], activation, softmax, 1.0)
+    out, lse = triton_op.pool(*inputs)
+    triton_op.pool_backward(torch.zeros(queries, dim), out, lse, *inputs)
+
+
+def compiled(kernel, dim, products, activation, softmax, counted):
+    """A row of the table. What has counts has a history of several items, too."""
+    made = []
+
+    def launch(function, grid, first, /, *arguments, **constants):
+        if function is KERNELS[kernel]:
+            made.append(function.warmup(first, *arguments, grid=grid, **constants))
+
+    call(launch, dim, products, activation, softmax, counted, keys=600 if counted else 100)
+    case = {"kernel": kernel, "D": dim, "products": products, "activation": activation}
+    return case | {"softmax": softmax, "counted": counted} | facts(*made)
 
 
 def facts(kernel):
@@ -80,29 +99,46 @@ def facts(kernel):
             subprocess.run([TOOLS / tool, *options, file.name], capture_output=True, text=True, check=True).stdout
             for tool, options in (("cuobjdump", ["-res-usage"]), ("nvdisasm", ["-c"]))
         )
+    products = re.findall(r"\b(H?G?MMA\.[.\w]+) +(?!RZ)", code)  # those into RZ multiply nothing: ptxas waits by them
     return {
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),
         "stack": int(re.search(r"STACK:(\d+)", usage)[1]),
         "local": len(re.findall(r"\b(?:LDL|STL)\b", code)),
         "shared": kernel.metadata.shared,
-        "tensor_core": sorted(
-            {re.sub(r"\.\d+x\d+x\d+|\.\d+", "", name, count=1) for name in re.findall(r"\bH?G?MMA\.[.\w]+", code)}
-        ),
+        "tensor_core": sorted({re.sub(r"\.\d+x\d+x\d+|\.\d+", "", name, count=1) for name in products}),
     }
 
 
+def variants():
+    """For each kernel, what Triton would compile it for in calls of many sizes: one thing, or users wait for more."""
+    found = {name: set() for name in KERNELS}
+
+    def launch(function, grid, first, /, *arguments, **constants):
+        name = next(name for name, kernel in KERNELS.items() if kernel is function)
+        *_, bind = function.create_binder()
+        found[name].add(str(bind(first, *arguments, **constants)[1:]))
+
+    for keys, queries, offset in ((513, 1, 0), (600, 2, 1), (1040, 16, 3), (10000, 2049, 0), (513, 1024, 0)):
+        call(launch, 7, "tf32x3", "dice", True, True, keys, queries, offset)
+    return {name: len(kinds) for name, kinds in found.items()}
+
+
 def cases():
-    """(kernel, D, products, activation, softmax) of every kind that may be picked; keys' gradients serve both."""
+    """(kernel, D, products, activation, softmax, counted) of every kind; keys' gradients serve both of softmax."""
     activations = ("dice", "sigmoid", "prelu", "relu", "tanh", "bisigmoid")
     kernels = ("unit gradients", "key gradients", "forward")
-    kinds = itertools.product(kernels, (64, 128), PRODUCTS, activations, (True, False))
-    return [kind for kind in kinds if kind[0] != "key gradients" or kind[-1]]
+    kinds = itertools.product(kernels, (64, 128), PRODUCTS, activations, (True, False), (True, False))
+    found = [kind for kind in kinds if kind[0] != "key gradients" or kind[4]]
+    return found + [("combine", dim, "tf32x3", "dice", softmax, True) for dim in (64, 128) for softmax in (True, False)]
 
 
-def tested(kernel, dim, products, activation, softmax):
+def tested(kernel, dim, products, activation, softmax, counted):
     """Whether the tests compile a kind each time: each takes seconds, so the costliest units alone."""
-    usual = {"dice": True, "sigmoid": False, "prelu": True}
-    if activation not in usual or (kernel != "key gradients" and softmax != usual[activation]):
+    if kernel == "combine":
+        return True
+    usual = {"dice": (True, True), "sigmoid": (False, False), "prelu": (True, False)}
+    softmax = softmax if kernel != "key gradients" else usual.get(activation, (None,))[0]
+    if usual.get(activation) != (softmax, counted):
         return False
     if activation == "prelu":
         return dim == 64 and products == "tf32x3"
@@ -111,12 +147,16 @@ def tested(kernel, dim, products, activation, softmax):
     return dim == 64 and (activation == "dice" or products == "tf32")
 
 
-def main(arch, everything):
+def main(arch, mode):
+    driver.set_active(Driver(arch))
+    triton_op.capability = lambda device: arch
+    if mode == "--variants":
+        print(json.dumps(variants()))
+        return
     for case in cases():
-        if everything or tested(*case):
-            kernel, *unit = case
-            print(json.dumps(compiled(kernel, arch, *unit)), flush=True)
+        if mode == "--all" or tested(*case):
+            print(json.dumps({"sm": arch, **compiled(*case)}), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), "--all" in sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "")

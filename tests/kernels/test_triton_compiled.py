@@ -16,12 +16,11 @@ HELPER = Path(__file__).parents[1] / "helpers" / "compiled_kernels.py"
 PRODUCTS = {"tf32x3": ".F32.TF32", "tf32": ".F32.TF32", "fp16": ".F32", "bf16": ".F32.BF16"}
 
 
-@pytest.fixture(scope="module", params=[80, 90])
-def table(request):
-    """One row a kernel, compiled in a process without the interpreter."""
+def lines(*arguments):
+    """What the helper prints in a process without the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, HELPER, str(request.param)],
+        [sys.executable, "-W", "error", HELPER, *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -32,9 +31,20 @@ def table(request):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.fixture(scope="module", params=["80", "90"])
+def table(request):
+    """One row a kernel."""
+    return lines(request.param)
+
+
 def test_every_kernel_is_there_in_every_kind_of_product(table):
-    kinds = {(row["kernel"], row["products"]) for row in table}
+    kinds = {(row["kernel"], row["products"]) for row in table if row["kernel"] != "combine"}
     assert len(kinds) == 3 * len(PRODUCTS)
+    assert {row["softmax"] for row in table if row["kernel"] == "combine"} == {True, False}
+
+
+def test_calls_of_any_size_take_the_kernels_of_the_table():
+    assert lines("80", "--variants") == [dict.fromkeys(("unit gradients", "key gradients", "forward", "combine"), 1)]
 
 
 def test_nothing_spills(table):
@@ -44,7 +54,7 @@ def test_nothing_spills(table):
 def test_tensor_cores_take_the_declared_dtype(table):
     for row in table:
         kinds = {name.removeprefix("HGMMA").removeprefix("HMMA") for name in row["tensor_core"]}
-        assert kinds == {PRODUCTS[row["products"]]}, row
+        assert kinds == ({PRODUCTS[row["products"]]} if row["kernel"] != "combine" else set()), row
 
 
 def test_shared_memory_leaves_room_for_two_programs(table):

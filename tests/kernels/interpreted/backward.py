@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from unit_gradients import gradient_errors, trained, with_kernels
 
 from din_infer.kernels.activation import triton_config, triton_op
 from din_infer.kernels.activation.triton_backend import interest
@@ -13,67 +14,12 @@ from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of exp(800)
 
 KEY_OFFSETS, QUERY_OFFSETS = torch.tensor([0, 0, 1, 34, 70]), torch.tensor([0, 1, 2, 5, 5])
-TRAINED = ("alpha", "mean", "var")
-
-
-def unit_tensors(params, dtype):
-    """Leaves that require gradients, and all of them in a list."""
-    unit = UnitTensors.of(params, torch.device("cpu"))
-    layers = [{k: v if k == "eps" else v.to(dtype).requires_grad_() for k, v in layer.items()} for layer in unit.layers]
-    weights, biases = ([t.to(dtype).requires_grad_() for t in group] for group in (unit.weights, unit.biases))
-    leaves = [*weights, *biases, *(layer[name] for layer in layers for name in TRAINED if name in layer)]
-    made = UnitTensors(params.interaction, weights, biases, params.activation, layers, params.normalize, params.scale)
-    return made, leaves
-
-
-def activate(s, activation, layer):
-    if activation == "prelu":
-        return torch.where(s > 0, s, layer["alpha"] * s)
-    if activation == "dice":
-        p = torch.sigmoid((s - layer["mean"]) / torch.sqrt(layer["var"] + layer["eps"]))
-        return p * s + (1 - p) * layer["alpha"] * s
-    return torch.tanh(s / 2) if activation == "bisigmoid" else getattr(torch, activation)(s)
-
-
-def formulas(unit, keys, queries, counts):
-    """The operator's README, pair by pair."""
-    rows = []
-    for r in range(len(KEY_OFFSETS) - 1):
-        k = keys[KEY_OFFSETS[r] : KEY_OFFSETS[r + 1]]
-        c = counts[KEY_OFFSETS[r] : KEY_OFFSETS[r + 1]]
-        for row in range(QUERY_OFFSETS[r], QUERY_OFFSETS[r + 1]):
-            q = queries[row].expand_as(k)
-            outer = (k.unsqueeze(2) * q.unsqueeze(1)).flatten(1)
-            x = torch.cat([k, q, outer] if unit.interaction == "outer" else [q, k, q - k, q * k], 1)
-            for weight, bias, layer in zip(unit.weights[:-1], unit.biases[:-1], unit.layers, strict=True):
-                x = activate(x @ weight.T + bias, unit.activation, layer)
-            s = (x @ unit.weights[-1].T + unit.biases[-1])[:, 0] * (1.0 if unit.scale is None else unit.scale)
-            if unit.normalize == "softmax":
-                s = torch.softmax(s + torch.log(c), 0) / c
-            rows.append(((c * s).unsqueeze(1) * k).sum(0))
-    return torch.stack(rows)
-
-
-def gradients(params, keys, queries, counts, dout, dtype, function):
-    unit, leaves = unit_tensors(params, dtype if dtype == torch.float64 else torch.float32)
-    inputs = [torch.tensor(keys).to(dtype).requires_grad_(), torch.tensor(queries).to(dtype).requires_grad_()]
-    function(unit, *inputs, torch.tensor(counts)).backward(torch.tensor(dout))
-    return [leaf.grad for leaf in (*inputs, *leaves)]
-
-
-def with_kernels(unit, keys, queries, counts):
-    return interest(pack(unit, keys.dtype), keys, KEY_OFFSETS, queries, QUERY_OFFSETS, counts)
 
 
 def check(params, dtype, unit):
-    rng = np.random.default_rng(0)
-    keys, queries = (rng.normal(size=(n, params.dim)).astype(np.float16).astype(np.float32) for n in (70, 5))
-    counts, dout = rng.integers(1, 4, 70), rng.normal(size=(5, params.dim)).astype(np.float32)
-    got = gradients(params, keys, queries, counts, dout, dtype, with_kernels)
-    expected = gradients(params, keys, queries, counts, dout.astype(np.float64), torch.float64, formulas)
-    for i, (g, e) in enumerate(zip(got, expected, strict=True)):
-        error = (g.double() - e).abs().max() / e.abs().max().clamp(min=0.1)  # under a softmax the last bias has none
-        assert error <= unit, f"gradient {i} of shape {tuple(e.shape)}: relative error {error}"
+    errors = gradient_errors(params, (KEY_OFFSETS, QUERY_OFFSETS), dtype)
+    assert len(errors) >= 4
+    assert not {name: error for name, error in errors.items() if not error <= unit}
 
 
 CASES = [
@@ -112,14 +58,13 @@ class Interest(torch.nn.Module):
     def __init__(self, params):
         super().__init__()
         self.interaction = params.interaction
-        self.leaves = torch.nn.ParameterList(unit_tensors(params, torch.float32)[1])
+        self.leaves = torch.nn.ParameterList(trained(params, torch.float32)[1].values())
 
     def forward(self, keys, queries, counts):
         leaves = list(self.leaves)
         layers = [{"alpha": leaves[6]}, {"alpha": leaves[7]}]
-        return with_kernels(
-            UnitTensors(self.interaction, leaves[:3], leaves[3:6], "prelu", layers), keys, queries, counts
-        )
+        unit = UnitTensors(self.interaction, leaves[:3], leaves[3:6], "prelu", layers)
+        return with_kernels(unit, keys, queries, counts, (KEY_OFFSETS, QUERY_OFFSETS))
 
 
 @pytest.fixture
@@ -180,7 +125,7 @@ def test_torch_export_for_any_number_of_requests(random_params, interaction, str
 
 def test_the_operator_keeps_what_it_declares(random_params):
     params = random_params(np.random.default_rng(3), 6, (9,), "dice", normalize="softmax")
-    unit, _ = unit_tensors(params, torch.float32)
+    unit, _ = trained(params, torch.float32)
     packed = pack(unit, torch.float32)
     keys, queries = torch.randn(70, 6), torch.randn(5, 6)
     a, b = packed.fold(queries)
@@ -190,8 +135,8 @@ def test_the_operator_keeps_what_it_declares(random_params):
 
 
 def test_no_candidates_have_no_gradients(random_params):
-    unit, leaves = unit_tensors(random_params(np.random.default_rng(4), 5), torch.float32)
+    unit, leaves = trained(random_params(np.random.default_rng(4), 5), torch.float32)
     keys = torch.ones(2, 5, requires_grad=True)
     out = interest(pack(unit, torch.float32), keys, torch.tensor([0, 2]), torch.zeros(0, 5), torch.tensor([0, 0]))
     out.sum().backward()
-    assert not any(leaf.grad.any() for leaf in (keys, *leaves))
+    assert not any(leaf.grad.any() for leaf in (keys, *leaves.values()))
