@@ -31,7 +31,7 @@ from din_infer.data.requests import SCHEMA_FILE, RequestsWriter, dates_of
 from din_infer.data.splits import PARTS, parts_at
 from din_infer.errors import DataError
 
-PIECE = 4_000_000  # impressions and events held at a time, unless one user has more
+PIECE = 1_000_000  # impressions and events held at a time, unless one user has more
 
 Progress = Callable[[int, int], object]  # (impressions and events done, in all)
 
@@ -141,11 +141,10 @@ class _Log:
         keys = 0
         with ExitStack() as stack:
             for impressions, events, done, total in self._pieces(leakage):
-                tables = self._tables(impressions, events, pools, leakage, keys)
-                if not writers:
-                    paths = [out / f"{name}.parquet" for name in PARTS]
-                    writers += [stack.enter_context(RequestsWriter(path, tables[0].schema)) for path in paths]
-                for part, table in enumerate(tables):
+                for part, table in self._tables(impressions, events, pools, leakage, keys):
+                    if not writers:
+                        paths = [out / f"{name}.parquet" for name in PARTS]
+                        writers += [stack.enter_context(RequestsWriter(path, table.schema)) for path in paths]
                     writers[part].write(table)
                     for name, count in self._counts(table).items():
                         counts[part][name] += count
@@ -163,8 +162,8 @@ class _Log:
 
     def _tables(
         self, impressions: pl.DataFrame, events: pl.DataFrame, pools: list[Pool], leakage: Leakage, first_key: int
-    ) -> list[pa.Table]:
-        """One piece's requests, split by split."""
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """One piece's requests, split by split, each table after the number of its split."""
         options = self.options
         grouped, counts = logjoin.group_impressions(impressions)
         ordered = logjoin.order_events(events)
@@ -176,12 +175,10 @@ class _Log:
         visible = logjoin.histories_of(grouped, ordered)
         leakage.add_counts({**counts, "duplicate_events": events.height - ordered.height})
         leakage.add(grouped, ordered, visible, parts, options.max_history)
-        return [
-            logjoin.part_table(
-                grouped, ordered, visible, np.flatnonzero(parts == p), first_key, options.names(), options.max_history
-            )
-            for p in range(len(PARTS))
-        ]
+        for part in range(len(PARTS)):
+            chosen, names = np.flatnonzero(parts == part), options.names()
+            for table in logjoin.part_tables(grouped, ordered, visible, chosen, first_key, names, options.max_history):
+                yield part, table
 
     def _counts(self, table: pa.Table) -> dict[str, int]:
         labels = table[self.options.label].combine_chunks()

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from din_infer.data.asof import Visible, visible_events
 from din_infer.data.negatives import Pool, sample_for_user
-from din_infer.data.ragged import Ints, lists_of, positions_of
+from din_infer.data.ragged import Ints, lists_of, positions_of, runs_of
 
 USER, CONTEXT, ITEM, EVENT = "user.", "context.", "item.", "event."
+TABLE = 2_000_000  # behaviours and candidates of a table, unless one request has more
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,18 @@ def add_negatives(
     return Grouped(grouped.requests.with_columns(lengths), candidates)
 
 
-def part_table(
+def part_tables(
+    grouped: Grouped, events: pl.DataFrame, visible: Visible, chosen: Ints, first_key: int, names: Names, most: int
+) -> Iterator[pa.Table]:
+    """The requests numbered `chosen`, histories cut to the latest `most`, as the files have them, TABLE in each."""
+    seen = np.minimum(visible.end - visible.begin, most)[chosen]
+    for run in runs_of(seen + grouped.lengths[chosen], TABLE):
+        yield _table(grouped, events, visible, chosen[run], first_key, names, most)
+
+
+def _table(
     grouped: Grouped, events: pl.DataFrame, visible: Visible, chosen: Ints, first_key: int, names: Names, most: int
 ) -> pa.Table:
-    """The requests numbered `chosen`, histories cut to the latest `most`, as the files have them."""
     requests = grouped.requests[chosen]
     lengths = grouped.lengths[chosen]
     candidates = grouped.candidates[positions_of(grouped.offsets[chosen], lengths)]

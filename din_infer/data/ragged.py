@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,15 @@ def positions_of(begin: Ints, lengths: Ints) -> Ints:
     shift = np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     positions: Ints = np.arange(len(shift)) + shift
     return positions
+
+
+def runs_of(sizes: Ints, most: int) -> Iterator[slice]:
+    """Runs of neighbours whose sizes sum up to `most` at most, or of one whose size is greater."""
+    ends, start = np.cumsum(sizes), 0
+    while start < len(sizes):
+        stop = max(int(np.searchsorted(ends, ends[start] - sizes[start] + most, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop
 
 
 def lists_of(values: Any, lengths: Ints) -> pa.Array:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from din_infer.data import logjoin
@@ -32,7 +33,7 @@ from din_infer.data.requests import SCHEMA_FILE, RequestsWriter, dates_of
 from din_infer.data.splits import PARTS
 from din_infer.errors import DataError
 
-PIECE = 2_000_000  # events held at a time, unless one user has more
+PIECE = 1_000_000  # events held at a time, unless one user has more
 VALID_USERS = 0.1
 NAMES = Names("request_id", "user_id", "timestamp", "label", "item_id")
 
@@ -66,18 +67,18 @@ def write_sequences(
     keys = 0
     with ExitStack() as stack:
         for piece, done, total in _pieces(frame, options.seed):
-            for part, table in enumerate(_tables(piece, catalogue, options, keys)):
-                if len(writers) == part:
-                    writer = RequestsWriter(out / f"{PARTS[part]}.parquet", table.schema)
-                    writers.append(stack.enter_context(writer))
+            for part, table in _tables(piece, catalogue, options, keys):
+                if not writers:
+                    paths = [out / f"{name}.parquet" for name in PARTS]
+                    writers += [stack.enter_context(RequestsWriter(path, table.schema)) for path in paths]
                 writers[part].write(table)
                 labels = table["label"].combine_chunks().flatten().to_numpy()
                 behaviours = len(table["history.item_id"].combine_chunks().flatten())
                 made = (len(table), len(labels), labels.sum(), behaviours)
                 for name, count in zip(counts[part], made, strict=True):
                     counts[part][name] += int(count)
-                times[part] += [int(t) for t in table["timestamp"].to_numpy()[[0, -1]]] if len(table) else []
-                times[part] = [min(times[part]), max(times[part])] if times[part] else []
+                ends = pc.min_max(table["timestamp"]).as_py().values()
+                times[part] = [min(*times[part], *ends), max(*times[part], *ends)]
                 keys += len(table)
             progress(done, total)
         made_by = {"dataset": dataset, "protocol": "last of each user", "split": "user", "seed": options.seed}
@@ -99,8 +100,10 @@ def write_sequences(
     return facts
 
 
-def _tables(events: pl.DataFrame, catalogue: pl.DataFrame, options: Options, first_key: int) -> list[pa.Table]:
-    """The splits' requests of some users, whose events are in order."""
+def _tables(
+    events: pl.DataFrame, catalogue: pl.DataFrame, options: Options, first_key: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """The requests of some users, whose events are in order, each table after the number of its split."""
     place, count = _places(events)
     targets = np.flatnonzero(place > 0)
     last, before = place[targets] == count[targets] - 1, place[targets] == count[targets] - 2
@@ -115,10 +118,10 @@ def _tables(events: pl.DataFrame, catalogue: pl.DataFrame, options: Options, fir
     grouped = logjoin.add_negatives(
         Grouped(requests, candidates), events, parts, pools, catalogue, options.negatives, options.seed
     )
-    chosen = [np.flatnonzero(parts == p) for p in range(len(PARTS))]
-    return [
-        logjoin.part_table(grouped, events, visible, rows, first_key, NAMES, options.max_history) for rows in chosen
-    ]
+    for part in range(len(PARTS)):
+        chosen = np.flatnonzero(parts == part)
+        for table in logjoin.part_tables(grouped, events, visible, chosen, first_key, NAMES, options.max_history):
+            yield part, table
 
 
 def _places(events: pl.DataFrame) -> tuple[Ints, Ints]:

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from din_infer.data import sequences
+from din_infer.data import logjoin, sequences
 from din_infer.data.amazon import write_amazon
-from din_infer.data.requests import facts_of, read_requests, read_schema
+from din_infer.data.requests import dates_of, facts_of, read_requests, read_schema
 from din_infer.data.sequences import Options
 from din_infer.errors import DataError
 
@@ -81,6 +81,8 @@ def test_the_papers_protocol(source: Path) -> None:
     assert all(k == len(truth[user]) - 2 for user, k in seen["valid"])
     assert 0 < len(seen["valid"]) < 0.3 * len(truth)
     assert [f["requests"] for f in facts] == [len(seen[name]) for name in SPLITS]
+    times = [[r["timestamp"] for r in requests(source / "out", name)] for name in SPLITS]
+    assert [f["dates"] for f in facts] == [dates_of(t) for t in times]
     keys = [r["request_id"] for name in SPLITS for r in requests(source / "out", name)]
     assert sorted(keys) == list(range(len(keys)))
     assert facts_of(read_requests(source / "out/test.parquet"))["sampled_negatives"] == 1
@@ -92,6 +94,7 @@ def test_the_papers_protocol(source: Path) -> None:
 def test_pieces_change_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_amazon(source / "a", source, "Toys", Options(negatives=2))
     monkeypatch.setattr(sequences, "PIECE", 40)
+    monkeypatch.setattr(logjoin, "TABLE", 30)
     done: list[tuple[int, int]] = []
     write_amazon(source / "b", source, "Toys", Options(negatives=2), lambda n, total: done.append((n, total)))
     assert len(done) > 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from din_infer import cli
 from din_infer.data import log as log_module
+from din_infer.data import logjoin
 from din_infer.data.log import Options, Summary, write_log
 from din_infer.data.requests import facts_of, read_requests
 from din_infer.errors import DataError
@@ -105,8 +107,14 @@ def test_the_order_of_rows_changes_nothing(
 def test_pieces_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make(tmp_path / "a", *some_logs(), FEATURES)
     monkeypatch.setattr(log_module, "PIECE", 50)
+    monkeypatch.setattr(logjoin, "TABLE", 40)  # and what is written at a time
     assert make(tmp_path / "b", *some_logs(), FEATURES) == whole
     assert read(tmp_path / "a") == read(tmp_path / "b")
+    with pq.ParquetFile(tmp_path / "b/out/train.parquet") as train:
+        for group in range(train.num_row_groups):
+            table = train.read_row_group(group)
+            held = sum(len(list_) for name in ("history.item_id", "label") for list_ in table[name].to_pylist())
+            assert held <= 40 or len(table) == 1
 
 
 def test_splits_are_cut_at_two_moments(tmp_path: Path) -> None:
