@@ -5,6 +5,7 @@ A history holds what came strictly before the request, and two moments split all
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ class Rated:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise DataError(f"protocol: expected {' | '.join(PROTOCOLS)}, got {self.protocol!r}")
+        if not math.isfinite(self.liked):
+            raise DataError(f"liked: expected a rating, got {self.liked}")
 
     def options(self) -> Options:
         negatives = self.negatives if self.protocol == "next-item" else None
@@ -44,6 +47,7 @@ class Rated:
 def write_movielens(out: Path, source: Path, rated: Rated, progress: Progress = lambda done, total: None) -> Summary:
     """MovieLens as its zip files hold it: `ratings.csv` and `movies.csv`, whose genres are the items' feature.
 
+    items.parquet has the titles, which `din-infer explain` shows; a film that movies.csv lacks has its id there.
     Raises DataError for files that are missing, which says what to download, and for what they get wrong.
     """
     ratings_file, movies_file = archives.MOVIELENS.find(source)
@@ -56,12 +60,24 @@ def write_movielens(out: Path, source: Path, rated: Rated, progress: Progress = 
             Wanted("timestamp", "timestamp", "time"),
         ],
     )
-    movies = _columns(open_log(movies_file), [Wanted("movieId", "movieId", "id"), Wanted("genres", "genre", "feature")])
+    movies_log = open_log(movies_file)
+    movies = _columns(movies_log, [Wanted("movieId", "movieId", "id"), Wanted("genres", "genre", "feature")])
     _refuse_twice(movies, movies_file, "movieId")
     genre = pl.col("genre").str.split("|").list.filter(pl.element() != NO_GENRE)
     joined = ratings.join(movies.with_columns(genre), left_on="item_id", right_on="movieId", how="left")
     joined = joined.with_columns(pl.col("genre").fill_null([]))
-    return _write_rated(out, joined, rated, replace(rated.options(), item_features=("genre",)), "MovieLens", progress)
+    options = replace(rated.options(), item_features=("genre",))
+    summary = _write_rated(out, joined, rated, options, "MovieLens", progress)
+    if "title" in movies_log.columns:
+        _name_items(out / "items.parquet", movies_log.frame.select("movieId", "title"))
+    return summary
+
+
+def _name_items(path: Path, titles: pl.LazyFrame) -> None:
+    """Puts the titles (`movieId` and `title`, both text) before the columns of a catalogue."""
+    items = pl.read_parquet(path).with_columns(movieId=pl.col("candidate.item_id").cast(pl.String))
+    named = items.join(titles.collect(engine="streaming"), on="movieId", how="left", maintain_order="left")
+    named.select(pl.col("title").fill_null(pl.col("movieId")), pl.exclude("title", "movieId")).write_parquet(path)
 
 
 def write_taobao(

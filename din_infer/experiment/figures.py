@@ -49,8 +49,9 @@ def draw_row_norms(runs: Mapping[str, Sequence[Run]], path: Path) -> None:
     for axis, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
         for number, (variant, members) in enumerate(runs.items()):
             norms = members[0].row_norms[table]
-            axis.plot(norms.samples, norms.median, ".-", label=variant, color=COLOURS[number % 10])
-            axis.fill_between(norms.samples, norms.low, norms.high, color=COLOURS[number % 10], alpha=0.12, lw=0)
+            style = _style(number)
+            axis.plot(norms.samples, norms.median, marker=".", label=variant, **style)
+            axis.fill_between(norms.samples, norms.low, norms.high, color=style["color"], alpha=0.12, lw=0)
         axis.set(xscale="log", xlabel="training samples with the row", ylabel="L2 norm of the row", title=table)
         axis.grid(alpha=0.25)
     _legend(figure, len(runs))
@@ -76,9 +77,16 @@ def draw_gains(summaries: Sequence[Summary], base: str, path: Path) -> None:
 
 
 def _band(axis: Any, variant: str, number: int, epochs: list[int], values: list[list[float]]) -> None:
-    colour = COLOURS[number % 10]
-    axis.plot(epochs, [np.mean(v) for v in values], ".-", label=variant, color=colour)
-    axis.fill_between(epochs, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.12, lw=0)
+    style = _style(number)
+    axis.plot(epochs, [np.mean(v) for v in values], marker=".", label=variant, **style)
+    axis.fill_between(
+        epochs, [min(v) for v in values], [max(v) for v in values], color=style["color"], alpha=0.12, lw=0
+    )
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Of the variant of that number; past ten, colours come again with other lines."""
+    return {"color": COLOURS[number % 10], "linestyle": ("-", "--", ":")[number // 10 % 3]}
 
 
 def _train_loss(facts: Mapping[str, Any]) -> float | None:

@@ -72,6 +72,11 @@ def test_movielens_ratings(movielens: Path) -> None:
         assert request["candidate.genre"] == [genres(i) for i in request["candidate.item_id"]]
         assert request["history.genre"] == [genres(i) for i in request["history.item_id"]]
     assert pairs == {pair: int(rating >= 4) for pair, (rating, _) in RATINGS}
+    items = pl.read_parquet(movielens / "out/items.parquet")
+    ids = items["candidate.item_id"].to_list()
+    assert ids == sorted({i for _, i in pairs})
+    assert items["title"].to_list() == [f'Title, The "{i}"' for i in ids]
+    assert items["candidate.genre"].to_list() == [genres(i) for i in ids]
 
 
 def test_what_movielens_files_get_wrong(movielens: Path) -> None:
@@ -83,6 +88,12 @@ def test_what_movielens_files_get_wrong(movielens: Path) -> None:
     movies.write_text(whole)
     with pytest.raises(DataError, match="MovieLens: expected at least one rating of 6 or more, got none"):
         run("movielens", movielens, "--out", movielens / "out", "--liked", 6)
+    with pytest.raises(DataError, match="liked: expected a rating, got nan"):
+        run("movielens", movielens, "--out", movielens / "out", "--liked", "nan")
+    movies.write_text("\n".join(whole.splitlines()[:9]))
+    run("movielens", movielens, "--out", movielens / "out")
+    items = pl.read_parquet(movielens / "out/items.parquet").sort("candidate.item_id")
+    assert items["title"].to_list()[-1] == str(items["candidate.item_id"][-1])
     ratings.write_text("userId,movieId,rating,timestamp\n1,2,4.5,5\n")
     with pytest.raises(DataError, match="MovieLens: expected requests at enough different times"):
         run("movielens", movielens, "--out", movielens / "out")
