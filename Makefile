@@ -46,12 +46,18 @@ $(STAMPS)/installed: $(STAMPS)/build-tools pyproject.toml $(SOURCES)
 
 # ---- tests ----
 .PHONY: test test-cpp
-test: test-cpp build $(STAMPS)/examples-packages
+test: test-cpp build $(STAMPS)/examples-packages $(STAMPS)/cluster-packages
 	$(BIN)/pytest
 
 # gRPC, for the example server; where it cannot be installed its test says so.
 $(STAMPS)/examples-packages: $(STAMPS)/venv
 	scripts/system-packages $(PYTHON) libgrpc++-dev protobuf-compiler-grpc
+	@touch $@
+
+# Ray, and Spark with its Java, for bulk scoring on them; where they cannot be installed their tests say so.
+$(STAMPS)/cluster-packages: $(STAMPS)/installed
+	command -v java >/dev/null || scripts/system-packages $(PYTHON) default-jre-headless
+	$(PIP) install --constraint constraints.txt 'ray[data]' pyspark || echo "Ray and Spark could not be installed"
 	@touch $@
 
 test-cpp: $(STAMPS)/build-tools

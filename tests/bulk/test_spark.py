@@ -92,7 +92,8 @@ def test_spark_scores_the_same(model_path, requests_path, with_bad_rows, tmp_pat
     pq.write_table(with_bad_rows, requests_path)
     out = tmp_path / "scored"
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
-    subprocess.run([sys.executable, "-c", SPARK, model_path, requests_path, out], env=environment, check=True)
+    command = [sys.executable, "-c", SPARK, model_path, requests_path, out]
+    subprocess.run(command, env=environment, check=True, timeout=300)
     scored = pq.read_table(sorted(out.glob("*.parquet")))
     expected = Scorer(Job(str(model_path), on_error="reject")).with_reasons(with_bad_rows)
     order = {key: row for row, key in enumerate(scored["request_id"].to_pylist())}
