@@ -1,5 +1,6 @@
 #include "engine/fold_cache.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace din_infer {
@@ -7,10 +8,11 @@ namespace din_infer {
 FoldCache::FoldCache(int64_t dim, int64_t folded_size, int64_t capacity)
     : dim_(static_cast<size_t>(dim)),
       folded_size_(static_cast<size_t>(folded_size)),
-      shard_capacity_((static_cast<size_t>(capacity) + kShards - 1) / kShards) {}
+      shard_count_(std::clamp<size_t>(static_cast<size_t>(capacity), 1, kShards)),
+      shard_capacity_(static_cast<size_t>(capacity) / shard_count_) {}
 
 FoldCache::Folded FoldCache::Find(const float* query, uint64_t hash) const {
-  const Shard& shard = shards_[hash % kShards];
+  const Shard& shard = shards_[hash % shard_count_];
   Folded found;
   {
     const Lock lock(shard.mutex, std::try_to_lock);
@@ -30,7 +32,7 @@ void FoldCache::Offer(const float* query, uint64_t hash, const float* folded) {
   entry->hash = hash;
   entry->query.assign(query, query + dim_);
   entry->folded.assign(folded, folded + folded_size_);
-  Shard& shard = shards_[hash % kShards];
+  Shard& shard = shards_[hash % shard_count_];
   const Lock lock(shard.mutex, std::try_to_lock);
   if (!lock || shard.places.count(hash) != 0) return;
   const size_t place = Place(shard);

@@ -25,7 +25,7 @@ class FoldCache {
   };
   using Folded = std::shared_ptr<const Entry>;
 
-  // At most `capacity` queries, rounded up to whole shards, of `dim` floats, whose folded forms have `folded_size`.
+  // At most `capacity` queries of `dim` floats, whose folded forms have `folded_size`.
   FoldCache(int64_t dim, int64_t folded_size, int64_t capacity);
 
   // The query's folded form, or null. `hash` is the query's HashRow, here and below.
@@ -34,11 +34,11 @@ class FoldCache {
   // Keeps a copy of both if this query was offered before.
   void Offer(const float* query, uint64_t hash, const float* folded);
 
-  int64_t capacity() const { return static_cast<int64_t>(kShards * shard_capacity_); }
+  int64_t capacity() const { return static_cast<int64_t>(shard_count_ * shard_capacity_); }
   size_t bytes() const;  // of what is kept now
 
  private:
-  static constexpr size_t kShards = 16;     // few threads ask for the same one at the same time
+  static constexpr size_t kShards = 16;     // at most: few threads ask for the same one at the same time
   static constexpr size_t kOffered = 4096;  // hashes of recent offers that are remembered
   using Lock = std::unique_lock<std::mutex>;
   struct Shard {
@@ -51,7 +51,7 @@ class FoldCache {
   bool Offered(uint64_t hash);
   size_t Place(Shard& shard);
 
-  size_t dim_, folded_size_, shard_capacity_;
+  size_t dim_, folded_size_, shard_count_, shard_capacity_;
   std::array<Shard, kShards> shards_;
   std::atomic<size_t> entries_{0};
   std::array<std::atomic<uint64_t>, kOffered> offered_{};

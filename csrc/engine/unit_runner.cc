@@ -11,8 +11,9 @@ namespace {
 // Candidates folded together: fewer read the fold's weights from cache more often, more leave L2.
 constexpr int64_t kGroup = 16;
 
-// Fewer candidates than this per thread, and histories longer than kManyBlocks, are shared out by blocks of keys.
-constexpr int64_t kFewCandidates = 2;
+// A candidate with more than one in kShares of a thread's share of all pairs would keep the others waiting at the end:
+// its history is shared out by blocks of keys, where it has kManyBlocks of them.
+constexpr int64_t kShares = 2;
 constexpr int64_t kManyBlocks = 8;
 
 // The fewest candidates of a group. At the end a thread waits for half a group, so groups are small where a history
@@ -20,20 +21,29 @@ constexpr int64_t kManyBlocks = 8;
 // 40 keys.
 int64_t SmallestGroup(int64_t keys) { return keys < 125 ? 4 : keys < 500 ? 2 : 1; }
 
-// Large groups first, then ever smaller ones, so that threads finish together. Powers of two and multiples of 4 keep
-// the fold's product dense.
-void SplitForThreads(const std::vector<CandidateGroup>& whole, const std::vector<PackedKeys>& keys, int64_t candidates,
+// Requests that `pick` picks go from `from` to `to`, both in their order. Nothing is allocated once warm.
+template <class Pick>
+void Move(std::vector<CandidateGroup>& from, std::vector<CandidateGroup>& to, const Pick& pick) {
+  to.clear();
+  std::copy_if(from.begin(), from.end(), std::back_inserter(to), pick);
+  from.erase(std::remove_if(from.begin(), from.end(), pick), from.end());
+}
+
+// Large groups first, then ever smaller ones, by the `pairs` that are left, so that threads finish together. Powers of
+// two and multiples of 4 keep the fold's product dense.
+void SplitForThreads(const std::vector<CandidateGroup>& whole, const std::vector<PackedKeys>& keys, int64_t pairs,
                      int64_t threads, std::vector<CandidateGroup>& groups) {
   groups.clear();
   for (const CandidateGroup& request : whole) {
-    const int64_t least = SmallestGroup(keys[static_cast<size_t>(request.request)].count);
+    const int64_t length = keys[static_cast<size_t>(request.request)].count;
     for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
-      int64_t share = std::clamp<int64_t>(candidates / (2 * threads), least, kGroup);
+      int64_t share = length == 0 ? kGroup : pairs / (2 * threads * length);
+      share = std::clamp<int64_t>(share, SmallestGroup(length), kGroup);
       if (share > 4) share = share / 4 * 4;
       if (share == 3) share = 2;
       const int64_t end = std::min(c + share, request.candidates.end);
       groups.push_back({request.request, {c, end}});
-      candidates -= end - c;
+      pairs -= (end - c) * length;
       c = end;
     }
   }
@@ -58,14 +68,12 @@ void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std
 void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side, FoldCache* cache,
                      const UnitBatch& batch, Parallel& parallel) {
   WholeRequests(batch.offsets, batch.Requests(), whole_);
-  key_side_.clear();
   if (key_side != nullptr) {
     const auto pays = [&](const CandidateGroup& request) {
       const PackedKeys& keys = batch.keys[static_cast<size_t>(request.request)];
       return keys.counts == nullptr && KeySidePays(unit, keys.count, request.candidates.size());
     };
-    std::copy_if(whole_.begin(), whole_.end(), std::back_inserter(key_side_), pays);
-    whole_.erase(std::remove_if(whole_.begin(), whole_.end(), pays), whole_.end());
+    Move(whole_, key_side_, pays);
     RunByKeys(*key_side, batch, parallel);
   }
   GrowTo(scratch_, static_cast<size_t>(parallel.threads()));
@@ -78,21 +86,29 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     scratch.cached.reserve(kGroup);
     scratch.hashes.reserve(kGroup);
   }
-  int64_t candidates = 0, blocks = 0;
-  for (const CandidateGroup& request : whole_) {
-    candidates += request.candidates.size();
-    blocks = std::max(blocks, ActivationUnit::Blocks(batch.keys[static_cast<size_t>(request.request)]));
-  }
   if (parallel.threads() == 1) {
     SplitCandidates(whole_, kGroup, groups_);
     return RunByCandidates(unit, cache, batch, parallel);
   }
-  if (candidates >= kFewCandidates * parallel.threads() || blocks < kManyBlocks) {
-    SplitForThreads(whole_, batch.keys, candidates, parallel.threads(), groups_);
-    return RunByCandidates(unit, cache, batch, parallel);
-  }
-  SplitCandidates(whole_, 1, groups_);
+  const auto keys = [&](const CandidateGroup& request) {
+    return batch.keys[static_cast<size_t>(request.request)].count;
+  };
+  const auto pairs = [&](const std::vector<CandidateGroup>& requests) {
+    int64_t sum = 0;
+    for (const CandidateGroup& request : requests) sum += request.candidates.size() * keys(request);
+    return sum;
+  };
+  const int64_t share = pairs(whole_) / (kShares * parallel.threads());
+  Move(whole_, long_, [&](const CandidateGroup& request) {
+    return keys(request) > (kManyBlocks - 1) * kernels::kBlock && keys(request) > share;
+  });
+  SplitCandidates(long_, 1, groups_);
   for (const CandidateGroup& group : groups_) RunByBlocks(unit, batch, group, parallel);
+  std::sort(whole_.begin(), whole_.end(), [&](const CandidateGroup& a, const CandidateGroup& b) {
+    return keys(a) != keys(b) ? keys(a) > keys(b) : a.request < b.request;  // what takes long does not come last
+  });
+  SplitForThreads(whole_, batch.keys, pairs(whole_), parallel.threads(), groups_);
+  RunByCandidates(unit, cache, batch, parallel);
 }
 
 void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel) {

@@ -46,7 +46,7 @@ class UnitRunner {
            Parallel& parallel);
 
   size_t Bytes() const {
-    return BytesOfAll(scratch_, groups_, whole_, key_side_, key_side_runners_, partials_, block_interests_);
+    return BytesOfAll(scratch_, groups_, whole_, long_, key_side_, key_side_runners_, partials_, block_interests_);
   }
 
  private:
@@ -68,13 +68,14 @@ class UnitRunner {
   // scratch.folds of a group's candidates.
   static void Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range candidates,
                    Scratch& scratch);
-  // Threads take blocks of one candidate's history: for candidates that are too few to share out.
+  // Threads take blocks of one candidate's history: for one that would keep a thread busy while the others wait.
   void RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch, const CandidateGroup& candidate,
                    Parallel& parallel);
 
   std::vector<Scratch> scratch_;  // one per thread
   std::vector<CandidateGroup> groups_;
   std::vector<CandidateGroup> whole_;            // requests on the candidate's side
+  std::vector<CandidateGroup> long_;             // those of them that go by blocks
   std::vector<CandidateGroup> key_side_;         // and on the history's
   std::vector<KeySideRunner> key_side_runners_;  // one per thread
   std::vector<kernels::Partial> partials_;

@@ -91,6 +91,7 @@ struct WholePanels {
     const hn::Half<D> half;
     return hn::Combine(D(), hn::LoadU(half, upper[p] + i * kUnits), hn::LoadU(half, lower[p] + i * kUnits));
 #else
+    static_assert(kUnits % static_cast<int>(hn::MaxLanes(DPanel())) == 0, "a panel takes whole vectors");
     return hn::LoadU(DPanel(), lower[p] + i * kUnits);
 #endif
   }

@@ -144,6 +144,33 @@ TEST(ActivationUnit, SameBitsWhereThreadsShareOneLongHistory) {
   }
 }
 
+TEST(ActivationUnit, SameBitsWhereThreadsShareTheLongHistoriesOfABatch) {
+  constexpr int64_t kDim = 5;
+  for (bool softmax : {false, true}) {
+    RandomUnit random(Unit({12}, Activation::kSigmoid, Interaction::kHadamard, softmax), kDim, 3);
+    const ActivationUnit unit(random.semantics(), kDim, random.parameters());
+    const std::vector<int64_t> lengths = {20, 9000, 0, 3000, 9000, 17, 2000}, candidates = {3, 1, 2, 0, 2, 40, 1};
+    std::vector<FloatBuffer> tiles;
+    std::vector<PackedKeys> histories;
+    std::vector<int64_t> offsets = {0};
+    for (size_t r = 0; r < lengths.size(); ++r) {
+      tiles.push_back(Tiles(random.Normal(lengths[r] * kDim, 1), kDim));
+      histories.push_back({tiles.back().data(), lengths[r], nullptr});
+      offsets.push_back(offsets.back() + candidates[r]);
+    }
+    const std::vector<float> queries = random.Normal(offsets.back() * kDim, 1);
+    const auto run = [&](int threads) {
+      std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
+      Parallel parallel(threads);
+      UnitRunner().Run(unit, nullptr, nullptr,
+                       {histories, offsets.data(), queries.data(), kDim, interests.data(), kDim}, parallel);
+      return interests;
+    };
+    const std::vector<float> expected = run(1);
+    for (int threads : {2, 3, 8}) EXPECT_EQ(run(threads), expected) << threads;
+  }
+}
+
 TEST(ActivationUnit, SameBitsWithFoldsThatWereSeenBefore) {
   for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
     RandomUnit random(Unit({36, 11}, Activation::kDice, interaction, false), 19, 3);

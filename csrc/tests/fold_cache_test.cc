@@ -61,6 +61,18 @@ TEST(FoldCache, StaysWithinItsCapacityAndKeepsWhatIsAskedFor) {
   EXPECT_GT(cache.bytes(), empty + 32 * one);
 }
 
+TEST(FoldCache, StaysWithinAnyCapacity) {
+  for (const size_t capacity : {1, 3, 15, 16, 17, 40}) {
+    FoldCache cache(kDim, kFolded, static_cast<int64_t>(capacity)), other(kDim, kFolded, 1);
+    const size_t empty = cache.bytes();
+    Offer(other, 0), Offer(other, 0);
+    const size_t one = other.bytes() - empty;
+    for (int id = 0; id < 500; ++id) Offer(cache, id), Offer(cache, id);
+    EXPECT_LE(cache.bytes(), empty + capacity * one);
+    EXPECT_GE(cache.bytes(), empty + (capacity + 1) / 2 * one);
+  }
+}
+
 TEST(FoldCache, AFoldInUseOutlivesItsPlace) {
   FoldCache cache(kDim, kFolded, 1);
   Offer(cache, 0), Offer(cache, 0);
