@@ -248,7 +248,8 @@ def _prepare(
         frames["impressions"] = frames["impressions"].with_columns(label=pl.lit(1, pl.Int64))
     if options.negatives:
         _refuse_negatives(frames["impressions"], where, options.label)
-    cuts = find_cuts(frames["impressions"], where, PIECE, folder / "times.parquet")
+    held = 4 * PIECE  # two or three columns alone
+    cuts = find_cuts(frames["impressions"], where, held, folder / "times.parquet")
     left_out = {
         name: [c for c in log.columns if c not in {w.source for w in wanted}]
         for (name, log), wanted in zip(logs.items(), (shown, seen), strict=True)

@@ -125,7 +125,7 @@ def labels_of(table: pa.Table, schema: Schema, candidates: npt.NDArray[np.int64]
 
 
 def groups_of(table: pa.Table, schema: Schema) -> npt.NDArray[np.int64] | None:
-    """GAUC's group of each request, int64 [B] from 0 upwards; None where the schema names no group column."""
+    """GAUC's group of each request, int64 [B] from 0 upwards, nulls are one; None where the schema names no group."""
     if schema.request.group is None:
         return None
     groups = _column(table, schema.request.group)

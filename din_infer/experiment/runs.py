@@ -52,8 +52,12 @@ class Run:
 
     @cached_property
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """Of the test candidates, float32 [N]."""
-        values: npt.NDArray[np.float32] = np.load(self.folder / PROBABILITIES)
+        """Of the test candidates, float32 [N]. Raises DataError for a damaged file."""
+        path = self.folder / PROBABILITIES
+        try:
+            values: npt.NDArray[np.float32] = np.load(path)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(f"{path}: expected the probabilities of a run, got: {error}; remove the folder") from None
         return values
 
     @property

@@ -110,6 +110,9 @@ def test_other_data_or_options_are_another_run(data: Path, tmp_path: Path) -> No
     assert wider.metrics != first.metrics
     labels = Trainer(other, config).splits["test"].labels.numpy()
     assert roc_auc_score(labels, second.probabilities) == second.metrics["test"]["auc"]
+    (second.folder / "test.npy").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"test\.npy: expected the probabilities of a run, got: .*; remove the folder"):
+        _ = Runner(other, tmp_path / "out").run("din", config).probabilities
     (first.folder / "result.json").write_text("{}")
     with pytest.raises(DataError, match=r"result\.json: expected the result of a run"):
         Runner(data, tmp_path / "out").run("din", config)
