@@ -19,6 +19,8 @@ from din_infer.bulk.scorer import Scorer
 from din_infer.bulk.sources import Part, read_parts
 from din_infer.extras import require
 
+RETRIES = 4  # of a part whose worker was killed: one for which memory is too small kills them all
+
 
 def score_parts(
     job: Job, todo: Sequence[Part], parts: Parts, progress: Progress, threads: int, workers: int | None
@@ -26,7 +28,8 @@ def score_parts(
     """Scores and writes the parts in `todo`; each one's counts by its index.
 
     `workers` actors, or as many as fit the cluster, hold a model each and take `threads` CPUs. Connects to the cluster
-    that RAY_ADDRESS names, or starts one here, unless the caller has. Raises what a worker raised, of DINError.
+    that RAY_ADDRESS names, or starts one here, unless the caller has. Raises what a worker raised, of DINError, and
+    OutputError where workers are killed whenever they are at the same part.
     """
     ray = require("ray", "ray")
     data = require("ray.data", "ray")
@@ -44,13 +47,18 @@ def score_parts(
         batch_size=1,
         compute=data.ActorPoolStrategy(size=max(1, workers)),
         num_cpus=threads,
+        max_task_retries=RETRIES,
     )
     done = {}
-    for row in results.iter_rows():
-        if row["error"]:
-            raise getattr(errors, row["error"])(row["message"])
-        done[row["index"]] = Counts.from_json(row["message"])
-        progress(done[row["index"]], None)
+    try:
+        for row in results.iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"])(row["message"])
+            done[row["index"]] = Counts.from_json(row["message"])
+            progress(done[row["index"]], None)
+    except ray.exceptions.RayActorError as error:
+        reason = " ".join(str(error).split())  # one line
+        raise errors.OutputError(f"ray: expected workers that live to the end of a part, got: {reason}") from None
     return done
 
 

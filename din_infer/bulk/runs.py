@@ -27,7 +27,7 @@ class Summary:
 
     - `counts`: of all parts; `resumed`: of those that an earlier run left, which are among them;
     - `rejects`: where the rejected rows are, None where there are none;
-    - `seconds`: of this run.
+    - `seconds`: of this run; `threads`: of a worker.
     """
 
     counts: Counts
@@ -59,7 +59,7 @@ def run(
     - `resume`: continues what a killed or failed run left, if it left anything, and does nothing where all is done.
       The model, the catalogue, `top_k`, `exclude_seen` and the requests that are scored have to be the same, by their
       content; a stream of them has to come again from its start;
-    - `threads`: of a worker; `workers`: how many, with engine `ray`.
+    - `threads`: of a worker, by default all of this machine's, with engine `ray` one; `workers`: how many, with `ray`.
 
     Raises DataError for files that cannot be read, OutputError for results that cannot be written and InputError for
     requests that do not fit; each leaves the parts that are done.
@@ -71,7 +71,7 @@ def run(
     folder = out.with_name(out.name + ".parts") if one_file else out
     rejects = out.with_suffix(".rejects.parquet") if one_file else out / REJECTS
     _check(source, out, rejects, folder, resume)
-    scorer = Scorer(job, threads)
+    scorer = Scorer(job, 1 if threads is None and engine == "ray" else threads)
     rows = _part_rows(scorer)
     parts = Parts(folder, scorer.output_schema(source.schema), scorer.model.schema.request.key)
     columns = [f"{field.name}: {field.type}" for field in source.schema]
@@ -99,7 +99,7 @@ def run(
         else:
             from din_infer.bulk import ray
 
-            more = ray.score_parts(job, missing, parts, progress, threads or 1, workers)
+            more = ray.score_parts(job, missing, parts, progress, scorer.model.threads, workers)
         if one_file:
             parts.join(out, rejects, identity)
     return summary(sum(more.values(), resumed), resumed, len(done) + len(more))

@@ -34,11 +34,13 @@ def test_ray_scores_the_same_whatever_happens_to_workers(model_path, requests_ta
     subprocess.run([sys.executable, scenario, tmp_path], cwd=tmp_path, env=environment, check=True, timeout=300)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["kills"] == 1
-    assert results["killed"] == results["folder"] == {"requests": 198, "resumed": 0, "parts": 7}
-    assert results["resumed"] == {"requests": 198, "resumed": 139, "parts": 7}
+    assert results["killed"] == results["folder"] == {"requests": 198, "resumed": 0, "parts": 7, "threads": 1}
+    assert results["resumed"] == {"requests": 198, "resumed": 139, "parts": 7, "threads": 1}
     assert results["error"][0] == "InputError"
     assert "bad.parquet: row " in results["error"][1]
     assert "user.age: expected finite float32 numbers" in results["error"][1]
+    assert results["dying"][0] == "OutputError"
+    assert results["dying"][1].startswith("ray: expected workers that live to the end of a part, got: The actor")
     job = Job(str(tmp_path / "model.onnx"), str(tmp_path / "items.parquet"), on_error="reject")
     run(job, [str(tmp_path / "requests.parquet")], tmp_path / "here.parquet")
     assert pq.read_table(tmp_path / "killed").equals(pq.read_table(tmp_path / "here.parquet"))
