@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from din_infer.threads import MAX_THREADS
+
 if TYPE_CHECKING:
     from din_infer.bench.request import Workload
 
 Out = Annotated[Path, typer.Option(help="Folder for results.json and the pictures.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of every competitor.")]
+Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads of every competitor.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; in each, every competitor has its turn.")]
 Budget = Annotated[
     float, typer.Option(min=0, help="Seconds after which a slow competitor sits out, three rounds at least.")
@@ -51,6 +53,7 @@ def kernel(
     from din_infer.bench.report import results, write
     from din_infer.bench.suite import KernelSuite
 
+    out.mkdir(parents=True, exist_ok=True)  # minutes before anything is written there
     with Console(stderr=True).status("kernel") as status:
         report = KernelSuite(threads, rounds, budget, status.update).run()
     title = f"Activation unit, candidates x behaviours, D = 64, 80-40 sigmoid, threads: {threads}"
@@ -105,6 +108,7 @@ def request(
     from din_infer.bench.kernel import CALLS
     from din_infer.bench.report import results, rows, write
 
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("requests") as status:
         if model is None:
             workload = cases.synthetic(Path(folder), candidates, behaviours, count)

@@ -109,3 +109,19 @@ def test_kernel_command_writes_all_sections(tmp_path: Path, monkeypatch: pytest.
     assert content["absent"] == [vars(Absent("Missing [x]", "expected it to be there, got nothing"))]
     for picture in ("kernel.png", "kernel-scaling.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["kernel", "request"])
+def test_what_cannot_be_written_or_run_is_refused_before_anything_is_timed(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "competitors", None)
+    monkeypatch.setattr(request, "synthetic", None)
+    file = tmp_path / "file"
+    file.touch()
+    app = typer.Typer()
+    bench.register(app)
+    runner = CliRunner()
+    assert isinstance(runner.invoke(app, ["bench", command, "--out", str(file)]).exception, FileExistsError)
+    result = runner.invoke(app, ["bench", command, "--out", str(tmp_path), "--threads", "1025"])
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit)
