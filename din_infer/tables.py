@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ def columns_of(table: Any, schema: Schema, groups: Collection[str] | None = None
     """The schema's columns of a table, or of some of its groups; others are left alone. Needs pyarrow.
 
     A scalar candidate column means one candidate per request, and a flat list of a multi-valued one its values. Raises
-    InputError for missing columns and for nulls.
+    InputError for columns that are missing or come twice, and for nulls.
     """
     table = to_arrow(table)
     chosen = [column for column in schema.columns() if groups is None or column.group in groups]
     expected = [column.name for column in chosen]
+    check_once(name for name in table.column_names if name in expected)
     others = [name for name in table.column_names if name not in expected]
     missing = [name for name in expected if name not in table.column_names]
     if missing:
@@ -39,6 +41,13 @@ def columns_of(table: Any, schema: Schema, groups: Collection[str] | None = None
             value = Jagged(value, np.arange(len(value) + 1))
         columns[column.name] = value
     return columns
+
+
+def check_once(names: Iterable[str]) -> None:
+    """Raises InputError for a table's column whose name another has too."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(f"{name}: expected one column of that name, got {count}")
 
 
 def to_arrow(table: Any) -> Any:

@@ -119,6 +119,13 @@ def test_a_missing_column_is_named_with_its_likely_misspelling():
         columns_of(table.drop_columns(["candidate.itemid"]), SCHEMA)
 
 
+def test_a_column_comes_once():
+    table = pa.table({"candidate.item_id": [1], "candidate.genre": [[3]], "history.item_id": [[]], "label": [0]})
+    with pytest.raises(InputError, match=r"candidate\.genre: expected one column of that name, got 2"):
+        columns_of(table.append_column("candidate.genre", table["candidate.genre"]), SCHEMA)
+    assert len(columns_of(table.append_column("label", table["label"]), SCHEMA)) == 3
+
+
 class StreamOnly:
     """A table that offers nothing but the Arrow PyCapsule interface, once."""
 

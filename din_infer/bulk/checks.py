@@ -10,6 +10,7 @@ import pyarrow as pa
 from din_infer.arrays import Int64Array
 from din_infer.errors import InputError
 from din_infer.schema import Column, Schema
+from din_infer.tables import check_once
 
 Check = Callable[[pa.Table], object]  # raises InputError
 
@@ -44,7 +45,11 @@ def good_rows(rows: int, bad: Collection[int]) -> Int64Array:
 
 
 def check_types(table: pa.Schema, schema: Schema, groups: Collection[str]) -> None:
-    """Raises InputError where a column has a type that no row of it could fit; a missing column is left to others."""
+    """Raises InputError where a column comes twice or has a type that no row of it could fit.
+
+    A missing column is left to others.
+    """
+    check_once(table.names)
     for column in schema.columns():
         if column.group in groups and column.name in table.names:
             _check_type(column, table.field(column.name).type)

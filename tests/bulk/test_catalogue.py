@@ -95,6 +95,12 @@ def test_no_column_of_the_requests_is_replaced(model_path, requests_table, items
         scorer.output_schema(requests_table.schema)
 
 
+def test_items_have_one_column_of_each_name(model_path, items_table, tmp_path):
+    pq.write_table(items_table.append_column("title", items_table["title"]), tmp_path / "items.parquet")
+    with pytest.raises(InputError, match="title: expected one column of that name, got 2"):
+        Scorer(Job(str(model_path), str(tmp_path / "items.parquet")))
+
+
 def test_unknown_ids_count_once_per_request_and_pair(monkeypatch, model_path, requests_table, catalogue_path):
     counts = []
     for pairs in (1, 1 << 22):

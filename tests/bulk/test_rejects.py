@@ -117,6 +117,8 @@ def test_the_first_bad_row_is_named_and_earlier_parts_stay(
             lambda t: t.drop_columns(["history.item_id"]).append_column("history.item_id", pa.array([1] * 200)),
             "history.item_id: expected lists of integers, got Arrow int64",
         ),
+        (lambda t: t.append_column("user.age", t["user.age"]), "user.age: expected one column of that name, got 2"),
+        (lambda t: t.append_column("label", t["label"]), "label: expected one column of that name, got 2"),
     ],
 )
 def test_what_is_wrong_with_all_rows_rejects_none(model_path, requests_table, tmp_path, change, message):
