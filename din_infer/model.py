@@ -99,7 +99,7 @@ def load(
       Scores are within 1e-5 of the CPU's; the promise of equal bits and plans are the CPU's alone;
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the
       same in any batch; `auto` takes the history's side where that is faster, as for many candidates and few
-      behaviours, and promises scores within 1e-6 of those.
+      behaviours, and promises scores within 1e-6 of those, unless weights are so large that float32 errs by more.
 
     The file's bytes are compared with their checksum. External data is mapped and not read: its place and size are all
     that is checked, and `din-infer validate` compares its checksums.
