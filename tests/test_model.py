@@ -56,13 +56,13 @@ def test_same_bits_alone_in_any_batch_and_with_any_threads(model, model_path, ra
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_fold_on_the_historys_side_keeps_its_promise(model, model_path, random_columns, threads):
-    columns = random_columns(6)
+    columns = random_columns(60)  # of few scores all may be the same
     for name in columns:  # many candidates, few behaviours: where `auto` takes the other side
         columns[name] = (
             [row[:8] for row in columns[name]] if name.startswith("history.") else [row * 40 for row in columns[name]]
         )
-    expected = model.score(columns)
-    scores = din_infer.load(model_path, threads=threads, fold="auto").score(columns)
+    expected = model.score(columns, plan="request")
+    scores = din_infer.load(model_path, threads=threads, fold="auto").score(columns, plan="request")
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
     assert scores.tobytes() != expected.tobytes()  # another order of sums, so it was the other side
 
