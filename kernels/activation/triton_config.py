@@ -91,11 +91,11 @@ def unit_gradients_config(itemsize: int, precision: str, capability: int, activa
     return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=capability < 90 or itemsize == 4)
 
 
-def key_gradients_config(itemsize: int, precision: str, capability: int) -> Config:
+def key_gradients_config(hidden: list[int], itemsize: int, precision: str, capability: int) -> Config:
     """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
     three_products = (itemsize, precision) == (4, "tf32x3")
-    if capability < 90:
-        cap = 32 if three_products else 16
+    if capability < 90:  # of one hidden layer in chunks of 32, Triton 3.9 compiles neither ReLU's nor PReLU's gradient
+        cap = 32 if three_products and len(hidden) > 1 else 16
         return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=three_products)
     cap = 16 if three_products else 32
     return Config(block=64, warps=4, cap=cap, reload=True, key_cap=16)

@@ -137,7 +137,7 @@ def pool_backward(
     per_program = triton.cdiv(queries, max(programs, 1))
     precision = products()
     kind = keys.dtype.itemsize, precision, capability(keys.device)
-    unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(*kind)
+    unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(hidden, *kind)
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer

@@ -25,6 +25,7 @@ from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 HIDDEN = (80, 40)
+TRAINED = (36,)  # what `din-infer train` has unless told otherwise
 PRODUCTS = ("tf32x3", "tf32", "fp16", "bf16")
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 KERNELS = {
@@ -51,15 +52,15 @@ class Driver:
         return 0
 
 
-def unit(dim, activation, softmax):
-    widths = [4 * dim, *HIDDEN, 1]
-    layers = [{name: torch.ones(n) for name in ("alpha", "mean", "var")} | {"eps": 1e-8} for n in HIDDEN]
+def unit(dim, hidden, activation, softmax):
+    widths = [4 * dim, *hidden, 1]
+    layers = [{name: torch.ones(n) for name in ("alpha", "mean", "var")} | {"eps": 1e-8} for n in hidden]
     weights = [torch.zeros(n, m) for m, n in itertools.pairwise(widths)]
     normalize = "softmax" if softmax else "none"
     return UnitTensors("hadamard", weights, [torch.zeros(n) for n in widths[1:]], activation, layers, normalize)
 
 
-def call(launch, dim, products, activation, softmax, counted, keys=600, queries=5, offset=0):
+def call(launch, dim, hidden, products, activation, softmax, counted, keys=600, queries=5, offset=0):
     """The operators on one request, forward and backward, with `launch` in place of what launches kernels.
 
     Keys and counts start `offset` numbers after memory that is aligned.
@@ -67,17 +68,18 @@ def call(launch, dim, products, activation, softmax, counted, keys=600, queries=
     triton_op.launch = launch
     torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
     dtype = DTYPES.get(products, torch.float32)
-    packed = pack(unit(dim, activation, softmax), dtype)
+    packed = pack(unit(dim, hidden, activation, softmax), dtype)
     a, b = packed.fold(torch.zeros(queries, dim, dtype=dtype))
     k = torch.zeros(keys * dim + offset, dtype=dtype)[offset:].view(keys, dim)
     counts = torch.ones(keys + offset, dtype=torch.int64)[offset:] if counted else None
     offsets = torch.tensor([0, keys]), torch.tensor([0, queries])
-    inputs = (k, counts, a, b, packed.weights, packed.vectors, *offsets, [*HIDDEN], activation, softmax, 1.0)
+    unit_of = packed.hidden, packed.activation, softmax, 1.0
+    inputs = (k, counts, a, b, packed.weights, packed.vectors, *offsets, *unit_of)
     out, lse = triton_op.pool(*inputs)
     triton_op.pool_backward(torch.zeros(queries, dim), out, lse, *inputs)
 
 
-def compiled(kernel, dim, products, activation, softmax, counted):
+def compiled(kernel, dim, hidden, products, activation, softmax, counted):
     """A row of the table. What has counts has a history of several items, too."""
     made = []
 
@@ -85,8 +87,8 @@ def compiled(kernel, dim, products, activation, softmax, counted):
         if function is KERNELS[kernel]:
             made.append(function.warmup(first, *arguments, grid=grid, **constants))
 
-    call(launch, dim, products, activation, softmax, counted, keys=600 if counted else 100)
-    case = {"kernel": kernel, "D": dim, "products": products, "activation": activation}
+    call(launch, dim, hidden, products, activation, softmax, counted, keys=600 if counted else 100)
+    case = {"kernel": kernel, "D": dim, "H": hidden, "products": products, "activation": activation}
     return case | {"softmax": softmax, "counted": counted} | facts(*made)
 
 
@@ -119,23 +121,27 @@ def variants():
         found[name].add(str(bind(first, *arguments, **constants)[1:]))
 
     for keys, queries, offset in ((513, 1, 0), (600, 2, 1), (1040, 16, 3), (10000, 2049, 0), (513, 1024, 0)):
-        call(launch, 7, "tf32x3", "dice", True, True, keys, queries, offset)
+        call(launch, 7, HIDDEN, "tf32x3", "dice", True, True, keys, queries, offset)
     return {name: len(kinds) for name, kinds in found.items()}
 
 
 def cases():
-    """(kernel, D, products, activation, softmax, counted) of every kind; keys' gradients serve both of softmax."""
+    """(kernel, D, H, products, activation, softmax, counted) of every kind; keys' gradients serve both of softmax."""
     activations = ("dice", "sigmoid", "prelu", "relu", "tanh", "bisigmoid")
     kernels = ("unit gradients", "key gradients", "forward")
-    kinds = itertools.product(kernels, (64, 128), PRODUCTS, activations, (True, False), (True, False))
-    found = [kind for kind in kinds if kind[0] != "key gradients" or kind[4]]
-    return found + [("combine", dim, "tf32x3", "dice", softmax, True) for dim in (64, 128) for softmax in (True, False)]
+    kinds = itertools.product(kernels, (64, 128), (HIDDEN,), PRODUCTS, activations, (True, False), (True, False))
+    found = [kind for kind in kinds if kind[0] != "key gradients" or kind[5]]
+    found += itertools.product(kernels, (48,), (TRAINED,), ("tf32x3",), activations, (True,), (False,))
+    kinds = itertools.product(("combine",), (64, 128), (HIDDEN,), ("tf32x3",), ("dice",), (True, False), (True,))
+    return [*found, *kinds]
 
 
-def tested(kernel, dim, products, activation, softmax, counted):
+def tested(kernel, dim, hidden, products, activation, softmax, counted):
     """Whether the tests compile a kind each time: each takes seconds, so the costliest units alone."""
     if kernel == "combine":
         return True
+    if hidden == TRAINED:
+        return activation in ("prelu", "relu")
     usual = {"dice": (True, True), "sigmoid": (False, False), "prelu": (True, False)}
     softmax = softmax if kernel != "key gradients" else usual.get(activation, (None,))[0]
     if usual.get(activation) != (softmax, counted):

@@ -46,7 +46,7 @@ def test_gradients_in_half_precision(random_params, case):
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_gradients_in_the_tiles_of_hopper(random_params, monkeypatch, itemsize):
     unit = triton_config.unit_gradients_config(itemsize, "tf32x3", 90, "dice")
-    key = triton_config.key_gradients_config(itemsize, "tf32x3", 90)
+    key = triton_config.key_gradients_config([36], itemsize, "tf32x3", 90)
     monkeypatch.setattr(triton_op, "unit_gradients_config", lambda *_: unit)
     monkeypatch.setattr(triton_op, "key_gradients_config", lambda *_: key)
     check(random_params(np.random.default_rng(1), *CASES[1]), torch.float32, 1e-4)
