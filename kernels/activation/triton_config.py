@@ -20,7 +20,7 @@ class Config:
     - `stream`: keys are read chunk by chunk in a loop, for the same reason;
     - `key_cap`: widest chunk of D where that is not `cap`;
     - `assembler`: options of ptxas, Triton's own where empty;
-    - `extremes`: PReLU by maximum and minimum, where comparisons would be kept as predicates until registers spill.
+    - `extremes`: ReLU and PReLU by maximum and minimum, where comparisons would be kept as predicates until registers spill.
     """
 
     block: int
@@ -34,7 +34,7 @@ class Config:
 
     def activation(self, name: str) -> str:
         """An activation as the kernels know it."""
-        return "prelu of extremes" if name == "prelu" and self.extremes else name
+        return f"{name} of extremes" if name in ("relu", "prelu") and self.extremes else name
 
     def key_chunks(self, dim: int) -> tuple[int, ...]:
         """D as the first layer's product takes it."""
@@ -71,7 +71,8 @@ def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, c
     hopper = capability >= 90
     if itemsize == 4 and precision == "tf32x3":
         if wide or not hopper:
-            return Config(block=32, warps=4, cap=16 if wide else 32, reload=True, stream=True, key_cap=16)
+            cap = 16 if wide else 32
+            return Config(block=32, warps=4, cap=cap, reload=True, stream=True, key_cap=16, extremes=not hopper)
         return Config(block=64, warps=8, cap=16, reload=True, extremes=True)
     if hopper:
         return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)

@@ -118,6 +118,8 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
         out = z
     elif ACTIVATION == "relu":
         out = tl.where(z < 0, 0.0, z)  # NaN stays NaN
+    elif ACTIVATION == "relu of extremes":
+        out = not_below_zero(z)
     elif ACTIVATION == "tanh":
         out = 2 * tl.sigmoid(2 * z) - 1
     elif ACTIVATION == "bisigmoid":
@@ -127,11 +129,17 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
         if ACTIVATION == "prelu":
             out = tl.where(z > 0, z, alpha * z)
         elif ACTIVATION == "prelu of extremes":
-            out = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL) + alpha * not_above_zero(z)
+            out = not_below_zero(z) + alpha * not_above_zero(z)
         else:
             p = dice_share(z, vectors, H)
             out = p * z + (1 - p) * alpha * z
     return out
+
+
+@triton.jit
+def not_below_zero(z):
+    """max(z, 0), NaN where z is."""
+    return tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

@@ -27,7 +27,7 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
     units = tl.arange(0, z.shape[1])
     if ACTIVATION == "identity":
         dz = dh
-    elif ACTIVATION == "relu":
+    elif ACTIVATION == "relu" or ACTIVATION == "relu of extremes":
         dz = tl.where(z > 0, dh, 0.0)
     elif ACTIVATION == "prelu" or ACTIVATION == "prelu of extremes":
         dz = tl.where(z > 0, dh, dh * tl.load(vectors + H + units)[None, :])
