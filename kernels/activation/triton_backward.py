@@ -62,7 +62,7 @@ def unit_gradients_kernel(
             near = tl.multiple_of(first >> 62, 16)  # 0, which the compiler cannot know
             rows = first + lanes(BLOCK, near)
             valid = rows < stop
-            count = tl.load(counts + rows, mask=valid, other=0).to(tl.float32) if COUNTED else valid.to(tl.float32)
+            count = tl.load(counts + rows, mask=valid, other=0.0) if COUNTED else valid.to(tl.float32)
             _, dz = tile_backward(
                 keys,
                 rows,
@@ -147,7 +147,7 @@ def key_gradients_kernel(
         near = tl.multiple_of(query >> 62, 16)  # 0, which the compiler cannot know
         rows = start + lanes(BLOCK, near)
         valid = rows < stop
-        count = tl.load(counts + rows, mask=valid, other=0).to(tl.float32) if COUNTED else valid.to(tl.float32)
+        count = tl.load(counts + rows, mask=valid, other=0.0) if COUNTED else valid.to(tl.float32)
         matrix = a + query * total(DIMS) * H1
         weight, dz = tile_backward(
             keys + near,

@@ -20,7 +20,7 @@ class Config:
     - `stream`: keys are read chunk by chunk in a loop, for the same reason;
     - `key_cap`: widest chunk of D where that is not `cap`;
     - `assembler`: options of ptxas, Triton's own where empty;
-    - `extremes`: ReLU and PReLU by maximum and minimum, where comparisons would be kept as predicates until registers spill.
+    - `extremes`: ReLU and PReLU by maximum and minimum, where comparisons are kept as predicates until registers spill.
     """
 
     block: int

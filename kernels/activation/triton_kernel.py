@@ -288,7 +288,7 @@ def forward_kernel(
             PRECISION,
             STREAM,
         )
-        count = tl.load(counts + rows, mask=valid, other=0).to(tl.float32) if COUNTED else valid.to(tl.float32)
+        count = tl.load(counts + rows, mask=valid, other=0.0) if COUNTED else valid.to(tl.float32)
         if SOFTMAX:
             w = tl.where(valid, w, float("-inf"))
             larger = tl.maximum(top, tl.max(w, 0))

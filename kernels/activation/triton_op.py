@@ -57,7 +57,7 @@ def pool(
             triton_kernel.forward_kernel,
             (rows,),
             keys,
-            items if counts is None else aligned(counts),
+            items if counts is None else counts.float(),
             a,
             b,
             weights,
@@ -140,7 +140,8 @@ def pool_backward(
     unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(hidden, *kind)
     work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
-    times, sums = (delta if counts is None else counts), (lse if softmax else delta)  # what is not read is any pointer
+    # What is not read is any pointer. Counts of 64 bits would take registers that are full.
+    times, sums = (delta if counts is None else counts.float()), (lse if softmax else delta)
     inputs = [aligned(t) for t in (keys, times, a, b, weights, vectors, dout, sums, delta)]
     same: dict[str, Any] = {"COUNTED": counts is not None, "PRECISION": precision}
     dkeys, da, db = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, a, b))
