@@ -60,7 +60,12 @@ $(STAMPS)/cluster-packages: $(STAMPS)/installed
 	$(PIP) install --constraint constraints.txt 'ray[data]' pyspark || echo "Ray and Spark could not be installed"
 	@touch $@
 
-test-cpp: $(STAMPS)/build-tools
+# For kernels of 64-bit Arm, which are compiled and not run; where it cannot be installed there is no such test.
+$(STAMPS)/arm-compiler: $(STAMPS)/venv
+	command -v aarch64-linux-gnu-g++ >/dev/null || scripts/system-packages $(PYTHON) g++-aarch64-linux-gnu
+	@touch $@
+
+test-cpp: $(STAMPS)/build-tools $(STAMPS)/arm-compiler
 	$(BIN)/cmake -S csrc -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	  -DCMAKE_BUILD_TYPE=Release -DDIN_INFER_TESTS=ON --log-level=WARNING
 	$(BIN)/cmake --build build/cpp
