@@ -143,7 +143,7 @@ void CandidatePlan::FindKeys(const Wave& wave, size_t history, Parallel& paralle
   keys.distinct.Find(keys.offsets, std::cref(row), keys.offsets.back() + 1, parallel);
   const int64_t count = keys.distinct.size();
   float* tiles = Reserve(keys.tiles, static_cast<size_t>(WholeTiles(count) * dim));
-  for (int64_t k = 0; k < count; ++k) PackColumn(keys.distinct.Row(k), dim, tiles, k);
+  for (int64_t k = 0; k < count; ++k) Kernels().pack_columns(keys.distinct.Row(k), dim, 1, dim, tiles, k);
   FillTiles(count, dim, tiles);
 }
 
@@ -310,7 +310,8 @@ void CandidatePlan::Weigh(size_t history, const float* folded, float* weights, S
     }
     for (int64_t key = first; key < first + columns; ++key) {
       if (!scratch.needed.Has(key)) continue;
-      PackColumn(keys.distinct.Row(key), dim, gathered, static_cast<int64_t>(scratch.waiting.size()));
+      const int64_t column = static_cast<int64_t>(scratch.waiting.size());
+      Kernels().pack_columns(keys.distinct.Row(key), dim, 1, dim, gathered, column);
       scratch.waiting.push_back(static_cast<int32_t>(key));
       if (static_cast<int64_t>(scratch.waiting.size()) == tile) score_waiting();
     }

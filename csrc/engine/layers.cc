@@ -14,11 +14,6 @@ int64_t ColumnPlace(int64_t column, int64_t dim) {
   return column / tile * tile * dim + column % tile;
 }
 
-void PackColumn(const float* row, int64_t dim, float* tiles, int64_t column) {
-  const int64_t tile = Kernels().tile, place = ColumnPlace(column, dim);
-  for (int64_t i = 0; i < dim; ++i) tiles[place + i * tile] = row[i];  // tiles of no width may be a null pointer
-}
-
 void FillTiles(int64_t count, int64_t dim, float* tiles) {
   const int64_t tile = Kernels().tile, used = count % tile;
   if (used == 0) return;

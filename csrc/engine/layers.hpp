@@ -23,9 +23,6 @@ int64_t WholeTiles(int64_t columns);
 // Where a column of tiles [columns / tile][dim][tile] starts; its floats are a tile apart.
 int64_t ColumnPlace(int64_t column, int64_t dim);
 
-// A row [dim] becomes a column of tiles.
-void PackColumn(const float* row, int64_t dim, float* tiles, int64_t column);
-
 // Zeros for the columns of the last tile past `count` of them.
 void FillTiles(int64_t count, int64_t dim, float* tiles);
 
