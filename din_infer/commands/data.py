@@ -72,17 +72,8 @@ def ml_100k(
 
 
 def _print_table(out: Path, parts: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from din_infer.commands.show import plain_console
+    from din_infer.commands.show import print_splits
 
     first = parts[0]
     made = f"{first['dataset']}, {first['protocol']}, split by {first['split']}"
-    table = Table(title=f"{out}: {made}, histories of what was {first['history']}")
-    for heading in ("split", "requests", "candidates", "liked", "mean history", "from", "to"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for p in parts:
-        mean = p["behaviours"] / max(p["requests"], 1)
-        counts = [f"{p[name]:,}" for name in ("requests", "candidates", "positives")]
-        table.add_row(p["part"], *counts, f"{mean:.1f}", *(p["dates"] or ["", ""]))
-    plain_console().print(table)
+    print_splits(f"{out}: {made}, histories of what was {first['history']}", parts, "liked")

@@ -32,12 +32,12 @@ def set_torch_threads(threads: int | None) -> None:
         torch.set_num_threads(resolve_threads(threads))
 
 
-def print_splits(title: str, splits: list[dict[str, Any]]) -> None:
+def print_splits(title: str, splits: list[dict[str, Any]], positives: str = "label 1") -> None:
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for heading in ("split", "requests", "candidates", "label 1", "mean\nhistory", "from", "to"):
+    for heading in ("split", "requests", "candidates", positives, "mean\nhistory", "from", "to"):
         table.add_column(heading, justify="left" if heading == "split" else "right", no_wrap=True)
     for p in splits:
         mean = p["behaviours"] / max(p["requests"], 1)

@@ -23,7 +23,7 @@ from din_infer.data import logjoin
 from din_infer.data.draft import Carried, draft_schema
 from din_infer.data.leakage import Leakage
 from din_infer.data.logcuts import find_cuts
-from din_infer.data.logfiles import Wanted, clean, common_type, kind_of_time, open_log, typed
+from din_infer.data.logfiles import Wanted, clean, common_type, height, kind_of_time, open_log, typed
 from din_infer.data.logjoin import CONTEXT, EVENT, ITEM, USER, Names
 from din_infer.data.negatives import NEGATIVE_BY, Pool
 from din_infer.data.ragged import Ints
@@ -310,7 +310,3 @@ def _made_by(options: Options) -> dict[str, Any]:
         "sampled_negatives": options.negatives,
         "negative_by": options.negative_by if options.negatives else None,
     }
-
-
-def height(frame: pl.LazyFrame) -> int:
-    return int(frame.select(pl.len()).collect(engine="streaming").item())

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from din_infer.data.logfiles import height
 from din_infer.data.splits import TEST_SHARE, VALID_SHARE
 from din_infer.errors import DataError
 
@@ -42,7 +43,7 @@ def find_cuts(impressions: pl.LazyFrame, where: str, piece: int, scratch: Path) 
 def _request_times(impressions: pl.LazyFrame, where: str, piece: int) -> Iterator[pl.Series]:
     """The times of the requests, each in one of several shares."""
     key = "request" if "request" in impressions.collect_schema().names() else "user"
-    shares = -(-impressions.select(pl.len()).collect(engine="streaming").item() // piece)
+    shares = -(-height(impressions) // piece)
     mixed: list[tuple[int | str, int | str, int | str]] = []
     for share in range(shares):
         rows = impressions.filter(pl.col(key).hash() % shares == share)

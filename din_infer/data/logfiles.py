@@ -225,3 +225,7 @@ def _limits(value: pl.Expr, dtype: pl.DataType) -> Iterator[tuple[pl.Expr, str]]
         yield ~value.is_finite(), "a finite number"
     if isinstance(dtype, pl.List):
         yield value.list.eval(pl.element().is_null()).list.any(), "a list without missing values"
+
+
+def height(frame: pl.LazyFrame) -> int:
+    return int(frame.select(pl.len()).collect(engine="streaming").item())

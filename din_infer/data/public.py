@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from din_infer.data import archives
-from din_infer.data.log import Options, Progress, Summary, height, write_log
-from din_infer.data.logfiles import Kind, Log, Wanted, clean, common_type, open_log, polars_errors, typed
+from din_infer.data.log import Options, Progress, Summary, write_log
+from din_infer.data.logfiles import Kind, Log, Wanted, clean, common_type, height, open_log, polars_errors, typed
 from din_infer.data.protocols import LIKED, PROTOCOLS
 from din_infer.errors import DataError
 
