@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dlpack_only import DLPackOnly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,19 +82,6 @@ def test_torch_tensors_come_through():
     assert Jagged.from_lists([torch.tensor([1, 2]), torch.tensor([3])]).to_lists() == [[1, 2], [3]]
     with pytest.raises(InputError, match=r"expected an array in main memory, got Tensor.*grad"):
         Jagged(torch.ones(2, requires_grad=True), [0, 2])
-
-
-class DLPackOnly:
-    """An array that offers nothing but DLPack."""
-
-    def __init__(self, array):
-        self._array = array
-
-    def __dlpack__(self, **options):
-        return self._array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self._array.__dlpack_device__()
 
 
 def test_dlpack_comes_through():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from dlpack_only import DLPackOnly
 from unit_accuracy import worst_error
 
 from din_infer.errors import InputError
@@ -148,19 +149,6 @@ def test_no_candidates_and_no_requests(random_params):
     assert activation_unit(none, [0], none, [0], params, backend="triton").shape == (0, 5)
 
 
-class Foreign:
-    """An array of another library in main memory."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-
 @pytest.fixture
 def valid(random_params):
     rng = np.random.default_rng(0)
@@ -172,7 +160,7 @@ def valid(random_params):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda given: {"keys": Foreign(given["keys"]), "queries": Foreign(given["queries"])},
+        lambda given: {"keys": DLPackOnly(given["keys"]), "queries": DLPackOnly(given["queries"])},
         lambda given: {"keys": torch.tensor(given["keys"]), "queries": np.asfortranarray(given["queries"])},
         lambda given: {"keys": np.repeat(given["keys"], 2, 1)[:, ::2], "queries": given["queries"][::-1][::-1]},
         lambda given: {"keys": np.ndarray((4, 3), np.float32, b"x" + given["keys"].tobytes(), 1)},
@@ -181,11 +169,11 @@ def valid(random_params):
             for dtype in ("u1", "u2", "u4", "u8", ">i8")
         ),
         lambda given: {"counts": torch.tensor([1, 2, 3, 4], dtype=torch.uint16)},
-        lambda given: {"counts": Foreign(np.array([1, 2, 3, 4]))},
+        lambda given: {"counts": DLPackOnly(np.array([1, 2, 3, 4]))},
         lambda given: {"key_offsets": torch.tensor([0, 1, 4], dtype=torch.int32)},
         lambda given: {"out": np.full((5, 3), np.nan, np.float32)},
         lambda given: {"out": torch.full((5, 3), np.nan)},
-        lambda given: {"out": Foreign(np.full((5, 3), np.nan, np.float32))},
+        lambda given: {"out": DLPackOnly(np.full((5, 3), np.nan, np.float32))},
         lambda given: {"queries": torch.tensor(given["queries"]), "out": np.full((5, 3), np.nan, np.float32)},
         lambda given: {"queries": torch.tensor(given["queries"]), "out": torch.full((5, 3), np.nan)},
     ],
@@ -197,7 +185,7 @@ def test_what_the_cpu_takes_is_taken(valid, change):
     assert out is None or got is out
     expected = activation_unit(**{**valid, **again}, backend="native")
     assert type(got) is type(expected)
-    got, expected = (np.asarray(r.array if isinstance(r, Foreign) else r) for r in (got, expected))
+    got, expected = (np.asarray(r.array if isinstance(r, DLPackOnly) else r) for r in (got, expected))
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
