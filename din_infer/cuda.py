@@ -22,13 +22,15 @@ from din_infer import _core, semantics
 from din_infer.batch import Encoded
 from din_infer.embedding_tables import restored_parameters
 from din_infer.errors import InputError
-from din_infer.kernels import ActivationUnitParams, activation_unit
-from din_infer.kernels.activation import triton_op
+from din_infer.kernels import ActivationUnitParams
+from din_infer.kernels.activation import triton_launch
+from din_infer.kernels.activation.triton_backend import interest_in_turns
+from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 from din_infer.model import description
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
 from din_infer.training.activation_unit import ActivationUnit, Part
-from din_infer.training.model import DIN
+from din_infer.training.model import DIN, joined
 from din_infer.training.requests import CPU, Requests, chunk_requests, requests_of
 
 NUMBERS_AT_A_TIME = 2**26  # of keys and the tower's inputs: 256 MiB; a request with more has a turn of its own
@@ -41,18 +43,18 @@ def device() -> torch.device:
 
     Raises InputError where there is none, or one that is too old for the kernels.
     """
-    if triton_op.ON_HOST:
+    if triton_launch.ON_HOST:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("device cuda: expected a CUDA device, got none that PyTorch can use")
     found = torch.device("cuda", torch.cuda.current_device())
-    triton_op.capability(found)
+    triton_launch.capability(found)
     return found
 
 
 def backend() -> str:
     """`triton:sm_<compute capability>` of that device."""
-    return "triton:interpreter" if triton_op.ON_HOST else f"triton:sm_{triton_op.capability(device())}"
+    return "triton:interpreter" if triton_launch.ON_HOST else f"triton:sm_{triton_launch.capability(device())}"
 
 
 class Core:
@@ -153,16 +155,19 @@ class Core:
 
     def _runs(self, requests: Requests, items: int | None) -> Iterator[Requests]:
         """Runs of requests that fit in memory; with `items`, all candidates of the batch are every request's."""
+        own = requests if items is None else _without_candidates(requests)
+        for run in [own] if own.count == 1 else self._chunks(own, items):
+            yield run if items is None else _with_candidates(run, requests, items)
+
+    def _chunks(self, requests: Requests, items: int | None) -> Iterator[Requests]:
         candidates = (
             torch.full((requests.count,), items, device=CPU) if items is not None else requests.lengths("candidate")
         )
         sizes = candidates * self._schema.tower_width()
         for name in self._schema.histories:
             sizes = sizes + requests.lengths(name) * self._schema.key_width(name)
-        own = requests if items is None else _without_candidates(requests)
         for chosen in chunk_requests(torch.arange(requests.count, device=CPU), sizes, NUMBERS_AT_A_TIME):
-            run = own if len(chosen) == own.count else own.select(chosen)
-            yield run if items is None else _with_candidates(run, requests, items)
+            yield requests if len(chosen) == requests.count else requests.select(chosen)
 
     def _count_unknown(self, requests: Requests) -> None:
         if not self._with_default:
@@ -210,25 +215,18 @@ class ServedDIN(DIN):
         self.float().to_empty(device=device).eval().requires_grad_(False)
         for name, value in self.named_values():
             value.copy_(torch.tensor(parameters[name], device=CPU))
-        self._params = [
-            _unit_params(declared.units[h], f"unit.{h}", parameters) for h in schema.histories if declared.units
-        ]
-        for params in self._params:  # packed now: later, two streams could meet
-            nothing = torch.empty((0, params.dim), dtype=torch.float32, device=device)
-            activation_unit(nothing, [0], nothing, [0], params, backend="triton")
+        units = (_unit_params(declared.units[h], f"unit.{h}", parameters) for h in schema.histories if declared.units)
+        self._packed = [pack(UnitTensors.of(unit, device), torch.float32) for unit in units]
 
     def _attend(self, i: int, keys: Tensor, queries: Tensor, requests: Requests) -> Tensor:
         key_offsets = requests.offsets[list(self.schema.histories)[i]]
-        found: Tensor = activation_unit(
-            keys, key_offsets, queries, requests.offsets["candidate"], self._params[i], backend="triton"
-        )
-        return found
+        return interest_in_turns(self._packed[i], keys, key_offsets, queries, requests.offsets["candidate"])
 
     def weights(self, history: str, request: Requests) -> Tensor:
         """What each behaviour of one request is multiplied by for each of its candidates: [N, T]."""
         candidate = self.embedding(request, "candidate")
         queries = self._query(history, candidate)
-        keys = torch.cat(list(self.embedding(request, history).values()), dim=1)  # [T, D]
+        keys = joined(list(self.embedding(request, history).values()))  # [T, D]
         shape = (len(queries), len(keys))
         if not self.units or 0 in shape:
             share = 1 / max(len(keys), 1) if self.semantics.pooling == "mean" else 1.0
@@ -243,7 +241,9 @@ class ServedDIN(DIN):
 
 
 def _result(parts: list[Tensor], device: torch.device, on_device: bool) -> npt.NDArray[np.float32] | Tensor:
-    """All parts, one after another, outside of inference mode: a tensor of which users may do what they like."""
+    """All parts, one after another; tensors are copied outside of inference mode: users may do what they like."""
+    if len(parts) == 1 and not on_device:
+        return parts[0].cpu().numpy()
     result = torch.cat(parts) if parts else torch.empty(0, dtype=torch.float32, device=device)
     return result if on_device else result.cpu().numpy()
 

@@ -50,21 +50,26 @@ class DIN(nn.Module):
 
     def forward(self, requests: Requests) -> Tensor:
         """Logits [N] of the N candidates of all requests; the probability is their sigmoid."""
-        # Rows are taken by index_select: threads add the gradient of `rows[owner]` up in whatever order they come.
-        candidates = int(requests.offsets["candidate"][-1])
-        owner = torch.repeat_interleave(requests.lengths("candidate").to(self.device), output_size=candidates)  # [N]
-        candidate = self.embedding(requests, "candidate")
+        owner, candidate = self._owner(requests), self.embedding(requests, "candidate")
         parts = [e.index_select(0, owner) for e in self.embedding(requests, "user").values()]
         parts += [self._user_interest(i, requests, candidate, owner) for i in range(len(self.schema.histories))]
         parts += candidate.values()
         parts += [e.index_select(0, owner) for e in self.embedding(requests, "context").values()]
-        logits: Tensor = self.tower(self.dropout(torch.cat(parts, dim=1)))
+        logits: Tensor = self.tower(self.dropout(joined(parts)))
         return logits
+
+    def _owner(self, requests: Requests) -> Tensor:
+        """Each candidate's request, int64 [N], by which rows are selected; none where the model has no such rows."""
+        # By index_select: threads add the gradient of `rows[owner]` up in whatever order they come.
+        if self.units and not self.schema.user and not self.schema.context:
+            return torch.empty(0, dtype=torch.int64, device=self.device)
+        candidates = int(requests.offsets["candidate"][-1])
+        return torch.repeat_interleave(requests.lengths("candidate").to(self.device), output_size=candidates)
 
     def _user_interest(self, i: int, requests: Requests, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
         """The i-th history pooled for each candidate: [N, D]."""
         name = list(self.schema.histories)[i]
-        keys = torch.cat(list(self.embedding(requests, name).values()), dim=1)  # [K, D]
+        keys = joined(list(self.embedding(requests, name).values()))  # [K, D]
         if not self.units:
             pooled = _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)
             return pooled.index_select(0, owner)
@@ -85,8 +90,10 @@ class DIN(nn.Module):
     def _query(self, history: str, candidate: Mapping[str, Tensor]) -> Tensor:
         """q [N, D]: the candidate's embeddings of the history's features, zeros for those it does not list."""
         features, given = self.schema.histories[history].features, next(iter(candidate.values()))
-        missing = {f: given.new_zeros(len(given), self.schema.width(s)) for f, s in features.items()}
-        return torch.cat([candidate.get(f, missing[f]) for f in features], dim=1)
+        missing = {
+            f: given.new_zeros(len(given), self.schema.width(s)) for f, s in features.items() if f not in candidate
+        }
+        return joined([missing[f] if f in missing else candidate[f] for f in features])
 
     def named_values(self) -> Iterator[tuple[str, Tensor]]:
         """All values that inference needs, under their names in the model file."""
@@ -99,6 +106,11 @@ class DIN(nn.Module):
     def file_parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """Copies of all values as float32 arrays: `weights` [out, in], `alpha`, `mean` and `var` [H], statistics []."""
         return {name: np.array(value.detach().cpu().numpy(), dtype=np.float32) for name, value in self.named_values()}
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Embeddings [n, width] of several features side by side."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _pooled(keys: Tensor, lengths: Tensor, pooling: str) -> Tensor:

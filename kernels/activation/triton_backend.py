@@ -15,7 +15,8 @@ from din_infer.jagged import check_offsets
 from din_infer.kernels.activation.arguments import check_as_many, check_counts, check_out
 from din_infer.kernels.activation.params import ActivationUnitParams
 from din_infer.kernels.activation.triton_config import FOLD_BYTES, padded
-from din_infer.kernels.activation.triton_op import ON_HOST, pool
+from din_infer.kernels.activation.triton_launch import ON_HOST
+from din_infer.kernels.activation.triton_op import pool, pool_op
 from din_infer.kernels.activation.triton_pack import Packed, UnitTensors, pack
 from din_infer.tensors import adopt
 from din_infer.tensors import describe as describe_array
@@ -40,17 +41,34 @@ def run(
     query_offsets = torch.from_numpy(check_offsets(_on_host(query_offsets, "query_offsets"), len(q), "query_offsets"))
     check_as_many(query_offsets, key_offsets)
     target = None if out is None else _target(out, k, q)
-    result = target if isinstance(target, Tensor) else q.new_empty(q.shape, dtype=torch.float32)
     with torch.no_grad():
-        packed = _pack_once(params, device, k.dtype)
         times = None if counts is None else _counts(counts, len(k), device)
-        for rows, offsets in _turns(query_offsets, padded(params.dim) * len(packed.bias) * k.dtype.itemsize):
-            result[rows] = interest(packed, k, key_offsets, q[rows], offsets, times)
+        result = interest_in_turns(_pack_once(params, device, k.dtype), k, key_offsets, q, query_offsets, times)
+        if isinstance(target, Tensor):
+            target.copy_(result)
     if isinstance(target, np.ndarray):
         target[...] = result.cpu().numpy()
     if out is not None:
         return out
     return result if isinstance(given, Tensor) else result.cpu().numpy()
+
+
+def interest_in_turns(
+    packed: Packed,
+    keys: Tensor,
+    key_offsets: Tensor,
+    queries: Tensor,
+    query_offsets: Tensor,
+    counts: Tensor | None = None,
+) -> Tensor:
+    """`interest`, with at most FOLD_BYTES of folds at a time."""
+    fold_bytes = padded(packed.unit.dim) * len(packed.bias) * keys.dtype.itemsize
+    step, total = max(1, FOLD_BYTES // fold_bytes), len(queries)
+    if total <= step:
+        return interest(packed, keys, key_offsets, queries, query_offsets, counts)
+    ends = [(start, min(start + step, total)) for start in range(0, total, step)]
+    parts = (interest(packed, keys, key_offsets, queries[a:b], query_offsets.clamp(a, b) - a, counts) for a, b in ends)
+    return torch.cat(list(parts))
 
 
 def interest(
@@ -63,12 +81,13 @@ def interest(
 ) -> Tensor:
     """Pooled keys float32 [Q, D]: keys [K, D] and queries [Q, D] of one dtype on one device, offsets int64 [B + 1]."""
     unit = packed.unit
+    as_operator = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if torch.is_autocast_enabled(keys.device.type):  # under which the fold would have another dtype than the keys
         with torch.autocast(keys.device.type, enabled=False):
             a, b = packed.fold(queries)
     else:
         a, b = packed.fold(queries)
-    out: Tensor = pool(
+    out: Tensor = (pool_op if as_operator else pool)(
         keys.contiguous(),
         counts,
         a,
@@ -148,10 +167,3 @@ def _pack_once(params: ActivationUnitParams, device: torch.device, dtype: torch.
     if (device, dtype) not in made:
         made[device, dtype] = pack(UnitTensors.of(params, device), dtype)
     return made[device, dtype]
-
-
-def _turns(query_offsets: Tensor, fold_bytes: int) -> list[tuple[slice, Tensor]]:
-    """The queries in runs whose folds take at most FOLD_BYTES, each with its own offsets."""
-    total, step = int(query_offsets[-1]), max(1, FOLD_BYTES // fold_bytes)
-    starts = range(0, total, step)
-    return [(slice(s, min(s + step, total)), query_offsets.clamp(s, min(s + step, total)) - s) for s in starts]

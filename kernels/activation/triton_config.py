@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-CHUNK_KEYS = 512  # keys of one item; fixed, so that sums do not depend on how many queries or requests a call has
+CHUNK_KEYS = 256  # keys of one item; fixed, so that sums do not depend on how many queries or requests a call has
 POOL_CAP = 128  # widest chunk of D in the pooled sums
 GRAIN = 16  # the least width of a tensor-core operand; all widths are padded to its multiples
 PROGRAMS = 1024  # of the backward pass at most: each has a sum of the weights' gradients of its own
@@ -20,7 +21,8 @@ class Config:
     - `stream`: keys are read chunk by chunk in a loop, for the same reason;
     - `key_cap`: widest chunk of D where that is not `cap`;
     - `assembler`: options of ptxas, Triton's own where empty;
-    - `extremes`: ReLU and PReLU by maximum and minimum, where comparisons are kept as predicates until registers spill.
+    - `extremes`: ReLU and PReLU by maximum and minimum, where comparisons are kept as predicates until registers spill;
+    - `lean`: three products of float32 and a sigmoid in fewer instructions than Triton's.
     """
 
     block: int
@@ -31,6 +33,7 @@ class Config:
     key_cap: int | None = None
     assembler: str = ""
     extremes: bool = False
+    lean: bool = False
 
     def activation(self, name: str) -> str:
         """An activation as the kernels know it."""
@@ -40,7 +43,7 @@ class Config:
         """D as the first layer's product takes it."""
         return powers_of_two(dim, self.key_cap or self.cap)
 
-    def unit_chunks(self, hidden: list[int]) -> tuple[tuple[int, ...], ...]:
+    def unit_chunks(self, hidden: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """The same for each hidden layer's width."""
         return tuple(powers_of_two(width, self.cap) for width in hidden)
 
@@ -61,21 +64,21 @@ def padded(width: int) -> int:
     return -(-width // GRAIN) * GRAIN
 
 
-def forward_config(dim: int, hidden: list[int], itemsize: int, precision: str, capability: int) -> Config:
+@lru_cache
+def forward_config(dim: int, hidden: tuple[int, ...], itemsize: int, precision: str, capability: int) -> Config:
     """How to run the forward kernel on keys of `itemsize` bytes, on compute capability `capability` and above.
 
-    Chosen by compiling for sm_80 and sm_90 at D = 64 and 128, H = (80, 40), and taking the largest tile that keeps all
-    in registers: tests/kernels/test_triton_compiled.py. Nothing was timed on a GPU yet.
+    For sm_90 the fastest of those that were timed on an H200 and keep all in registers at D = 64 and 128, H = (80, 40);
+    for sm_80, where nothing was timed yet, the largest tile that does: tests/kernels/test_triton_compiled.py.
     """
-    wide = dim > 64 or max(hidden, default=0) > 128
-    hopper = capability >= 90
-    if itemsize == 4 and precision == "tf32x3":
-        if wide or not hopper:
-            cap = 16 if wide else 32
-            return Config(block=32, warps=4, cap=cap, reload=True, stream=True, key_cap=16, extremes=not hopper)
-        return Config(block=64, warps=8, cap=16, reload=True, extremes=True)
-    if hopper:
-        return Config(64, 8, cap=16, reload=True) if itemsize == 4 else Config(64, 8, cap=64)
+    wide_units = max(hidden, default=0) > 128
+    three_products = itemsize == 4 and precision == "tf32x3"
+    if capability >= 90:
+        if three_products:
+            return Config(64, 4, cap=32, reload=True, stream=dim > 64 or wide_units, extremes=True, lean=True)
+        return Config(64, 4, cap=32 if itemsize == 4 else 64, lean=True)
+    if three_products:
+        return Config(32, 4, cap=16 if wide_units else 32, reload=True, stream=True, key_cap=16, extremes=True)
     return Config(32, 4, cap=64)
 
 
@@ -92,7 +95,7 @@ def unit_gradients_config(itemsize: int, precision: str, capability: int, activa
     return Config(block=16, warps=4, cap=cap, reload=True, key_cap=16, extremes=capability < 90 or itemsize == 4)
 
 
-def key_gradients_config(hidden: list[int], itemsize: int, precision: str, capability: int) -> Config:
+def key_gradients_config(hidden: tuple[int, ...], itemsize: int, precision: str, capability: int) -> Config:
     """How to run the kernel of the keys' gradients; arguments as of `forward_config`."""
     three_products = (itemsize, precision) == (4, "tf32x3")
     if capability < 90:  # of one hidden layer in chunks of 32, Triton 3.9 compiles neither ReLU's nor PReLU's gradient

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import libdevice
 
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # where CUDA's library is not
 ROWS = tl.constexpr(4)  # of `vectors`, for each hidden layer
 
 
@@ -56,7 +58,30 @@ def load_keys(keys, rows, valid, D: tl.constexpr, DIMS: tl.constexpr):
 
 
 @triton.jit
-def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.constexpr):
+def dot(x, y, acc, PRECISION: tl.constexpr, LEAN: tl.constexpr):
+    """acc + x @ y. LEAN: three products of float32 without looking for NaN in each sum, as Triton does.
+
+    Each operand is what TF32 holds of it and a rest; the product of the rests is left out. Tensor cores cut sums off,
+    so a sum begins at zero, with what is small, and float32 adds `acc`.
+    """
+    if LEAN and PRECISION == "tf32x3" and x.dtype == tl.float32:
+        x_high, y_high = as_tf32(x), as_tf32(y)
+        part = tl.dot(x - x_high, y_high, input_precision="tf32")
+        part = tl.dot(x_high, y - y_high, part, input_precision="tf32")
+        acc += tl.dot(x_high, y_high, part, input_precision="tf32")
+    else:
+        acc = tl.dot(x, y, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def as_tf32(x):
+    """x with the 10 bits of mantissa that TF32 has, cut off; infinities stay."""
+    return (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.constexpr, LEAN: tl.constexpr):
     """x [BLOCK, IN] in chunks -> x @ matrix + bias [BLOCK, OUT] in chunks, fp32."""
     out = ()
     for o in tl.static_range(len(OUT)):
@@ -68,7 +93,7 @@ def affine(x, matrix, bias, IN: tl.constexpr, OUT: tl.constexpr, PRECISION: tl.c
         for o in tl.static_range(len(OUT)):
             columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
             block = tl.load(matrix + rows[:, None] * total(OUT) + columns[None, :])
-            added = added + (tl.dot(x[i], block, out[o], input_precision=PRECISION),)
+            added = added + (dot(x[i], block, out[o], PRECISION, LEAN),)
         out = added
     return out
 
@@ -91,6 +116,7 @@ def affine_of_keys(
     DIMS: tl.constexpr,
     OUT: tl.constexpr,
     PRECISION: tl.constexpr,
+    LEAN: tl.constexpr,
 ):
     """`affine` of keys that are read chunk by chunk in a loop, so that few of them are in registers at a time."""
     STEP: tl.constexpr = DIMS[len(DIMS) - 1]  # the narrowest, which divides the others
@@ -103,17 +129,32 @@ def affine_of_keys(
             mask = valid[:, None] & (start + lane < D)[None, :]
             x = tl.load(keys + rows[:, None] * D + (start + lane)[None, :], mask=mask, other=0.0)
             block = tl.load(matrix + (start + lane)[:, None] * total(OUT) + columns[None, :])
-            acc = tl.dot(x, block, acc, input_precision=PRECISION)
+            acc = dot(x, block, acc, PRECISION, LEAN)
         out = out + (acc,)
     return out
 
 
 @triton.jit
-def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
+def sigmoid(z, LEAN: tl.constexpr):
+    """1 / (1 + exp(-z)). LEAN: without the care of small numbers that Triton's exp and division take: none matters."""
+    if LEAN:
+        x = z * -1.4426950408889634  # 1 / log(2)
+        if INTERPRETED:
+            power = tl.exp2(x)
+        else:
+            power = libdevice.exp2(x)
+        out = tl.fdiv(1.0, 1.0 + power, approx=True)
+    else:
+        out = tl.sigmoid(z)
+    return out
+
+
+@triton.jit
+def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr, LEAN: tl.constexpr):
     """phi(z) for a chunk [BLOCK, C] whose layer is H wide; `vectors` points at the chunk's biases."""
     units = tl.arange(0, z.shape[1])
     if ACTIVATION == "sigmoid":
-        out = tl.sigmoid(z)
+        out = sigmoid(z, LEAN)
     elif ACTIVATION == "identity":
         out = z
     elif ACTIVATION == "relu":
@@ -121,9 +162,9 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
     elif ACTIVATION == "relu of extremes":
         out = not_below_zero(z)
     elif ACTIVATION == "tanh":
-        out = 2 * tl.sigmoid(2 * z) - 1
+        out = 2 * sigmoid(2 * z, LEAN) - 1
     elif ACTIVATION == "bisigmoid":
-        out = 2 * tl.sigmoid(z) - 1
+        out = 2 * sigmoid(z, LEAN) - 1
     else:
         alpha = tl.load(vectors + H + units)[None, :]
         if ACTIVATION == "prelu":
@@ -131,7 +172,7 @@ def activate(z, vectors, H: tl.constexpr, ACTIVATION: tl.constexpr):
         elif ACTIVATION == "prelu of extremes":
             out = not_below_zero(z) + alpha * not_above_zero(z)
         else:
-            p = dice_share(z, vectors, H)
+            p = dice_share(z, vectors, H, LEAN)
             out = p * z + (1 - p) * alpha * z
     return out
 
@@ -149,20 +190,20 @@ def not_above_zero(z):
 
 
 @triton.jit
-def dice_share(z, vectors, H: tl.constexpr):
+def dice_share(z, vectors, H: tl.constexpr, LEAN: tl.constexpr):
     """Dice's p = sigmoid((z - mean) / sqrt(var + eps))."""
     units = tl.arange(0, z.shape[1])
     mean = tl.load(vectors + 2 * H + units)[None, :]
     inverse_std = tl.load(vectors + 3 * H + units)[None, :]
-    return tl.sigmoid((z - mean) * inverse_std)
+    return sigmoid((z - mean) * inverse_std, LEAN)
 
 
 @triton.jit
-def hidden_layer(z, vectors, dtype: tl.constexpr, CHUNKS: tl.constexpr, ACTIVATION: tl.constexpr):
+def hidden_layer(z, vectors, dtype: tl.constexpr, CHUNKS: tl.constexpr, ACTIVATION: tl.constexpr, LEAN: tl.constexpr):
     """phi(z) in chunks, in `dtype`, as the next product reads it."""
     h = ()
     for o in tl.static_range(len(CHUNKS)):
-        h = h + (activate(z[o], vectors + chunk_start(CHUNKS, o), total(CHUNKS), ACTIVATION).to(dtype),)
+        h = h + (activate(z[o], vectors + chunk_start(CHUNKS, o), total(CHUNKS), ACTIVATION, LEAN).to(dtype),)
     return h
 
 
@@ -191,19 +232,20 @@ def scores(
     ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr,
     STREAM: tl.constexpr,
+    LEAN: tl.constexpr,
 ):
     """The unit's outputs [BLOCK] for some keys; `a` and `b` are the query's."""
     dtype: tl.constexpr = keys.dtype.element_ty
     if STREAM:
-        z = affine_of_keys(keys, rows, valid, a, b, 0, D, DIMS, UNITS[0], PRECISION)
+        z = affine_of_keys(keys, rows, valid, a, b, 0, D, DIMS, UNITS[0], PRECISION, LEAN)
     else:
-        z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION)
+        z = affine(load_keys(keys, rows, valid, D, DIMS), a, b, DIMS, UNITS[0], PRECISION, LEAN)
     for layer in tl.static_range(1, len(UNITS)):
-        h = hidden_layer(z, vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
+        h = hidden_layer(z, vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION, LEAN)
         matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
-        z = affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION)
+        z = affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION, LEAN)
     last: tl.constexpr = len(UNITS) - 1
-    h = hidden_layer(z, vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
+    h = hidden_layer(z, vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION, LEAN)
     s = output(h, vectors + vectors_start(UNITS, last + 1), UNITS[last])
     return s
 
@@ -226,7 +268,7 @@ def reload_offset(first, RELOAD: tl.constexpr):
     return tl.multiple_of(first >> 62, 16) if RELOAD else 0
 
 
-@triton.jit(do_not_specialize_on_alignment=("item_query", "item_start", "item_stop"))
+@triton.jit
 def forward_kernel(
     keys,
     counts,
@@ -234,9 +276,7 @@ def forward_kernel(
     b,
     weights,
     vectors,
-    item_query,
-    item_start,
-    item_stop,
+    items,
     out,
     maxima,
     sums,
@@ -254,14 +294,17 @@ def forward_kernel(
     BLOCK: tl.constexpr,
     RELOAD: tl.constexpr,
     STREAM: tl.constexpr,
+    LEAN: tl.constexpr,
 ):
-    """Pools one item. `out` [items, D], and under a softmax the item's `maxima` and `sums` of exponentials, [items].
+    """Pools one of `items`, int64 [items, 3]: query, first key, end of keys.
 
+    Writes `out` [items, D], and under a softmax the item's `maxima` and `sums` of exponentials, [items].
     POOL: chunks of D for the sums, wide ones: each thread keeps its columns of each chunk.
     PARTIAL: `combine_kernel` adds the items of a query up. Otherwise each query has one item, in the queries' order.
     """
     item = tl.program_id(0).to(tl.int64)
-    query, start, stop = tl.load(item_query + item), tl.load(item_start + item), tl.load(item_stop + item)
+    items += 3 * item
+    query, start, stop = tl.load(items), tl.load(items + 1), tl.load(items + 2)
     a, b = a + query * total(DIMS) * H1, b + query * H1
     lane = tl.arange(0, BLOCK)
     pooled = ()
@@ -287,6 +330,7 @@ def forward_kernel(
             ACTIVATION,
             PRECISION,
             STREAM,
+            LEAN,
         )
         count = tl.load(counts + rows, mask=valid, other=0.0) if COUNTED else valid.to(tl.float32)
         if SOFTMAX:
@@ -332,7 +376,7 @@ def add_weighted(chunks, w, k):
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=("first_items",))
 def combine_kernel(
     parts,
     part_maxima,

@@ -1,18 +1,16 @@
-"""The Triton kernels as PyTorch operators: items of work, launches, what torch.compile has to know."""
+"""The Triton kernels as PyTorch operators: what they launch, and what autograd and torch.compile have to know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from din_infer.errors import InputError
 from din_infer.kernels.activation import triton_backward, triton_kernel
 from din_infer.kernels.activation.triton_config import (
-    CHUNK_KEYS,
     POOL_CAP,
     PROGRAMS,
     Config,
@@ -21,11 +19,10 @@ from din_infer.kernels.activation.triton_config import (
     powers_of_two,
     unit_gradients_config,
 )
+from din_infer.kernels.activation.triton_launch import Kernel, aligned, capability, options_of, products
+from din_infer.kernels.activation.triton_work import backward_work, forward_work
 
-ON_HOST = not isinstance(triton_kernel.forward_kernel, triton.JITFunction)  # under TRITON_INTERPRET=1
 
-
-@torch.library.custom_op("din_infer::pool", mutates_args=())
 def pool(
     keys: Tensor,
     counts: Tensor | None,
@@ -46,44 +43,38 @@ def pool(
     """
     dim, queries = keys.shape[1], len(a)
     keys, a, b, weights, vectors = map(aligned, (keys, a, b, weights, vectors))
-    precision = products()
-    config = forward_config(dim, hidden, keys.dtype.itemsize, precision, capability(keys.device))
-    items, first_items = work_items(key_offsets, query_offsets, keys.device)
-    partial = items.shape[1] > queries
-    rows = items.shape[1]
-    out, maxima, sums = (keys.new_empty(shape, dtype=torch.float32) for shape in ((rows, dim), (rows,), (rows,)))
+    work = forward_work(key_offsets, query_offsets, keys.device)
+    rows = len(work.items)
+    out = keys.new_empty((rows, dim), dtype=torch.float32)
+    maxima, sums = _statistics(out, rows, softmax)
+    split = rows > queries
     if rows:
-        launch(
+        precision = products()
+        config = forward_config(dim, tuple(hidden), keys.dtype.itemsize, precision, capability(keys.device))
+        run = kernel_of(
             triton_kernel.forward_kernel,
-            (rows,),
-            keys,
-            items if counts is None else counts.float(),
-            a,
-            b,
-            weights,
-            vectors,
-            *items,
-            out,
-            maxima,
-            sums,
-            scale,
-            **shape_constants(dim, hidden, b.shape[1], config),
-            ACTIVATION=config.activation(activation),
+            config,
+            keys.dtype,
+            dim,
+            tuple(hidden),
+            H1=b.shape[1],
+            ACTIVATION=activation,
             SOFTMAX=softmax,
             COUNTED=counts is not None,
-            PARTIAL=partial,
+            PARTIAL=split,
             PRECISION=precision,
-            BLOCK=config.block,
-            RELOAD=config.reload,
-            STREAM=config.stream,
-            **launch_options(config),
         )
-    if partial:
-        out, maxima, sums = _combine(out, maxima, sums, first_items, queries, softmax)
-    return out, maxima + torch.log(sums) if softmax else keys.new_empty(0, dtype=torch.float32)
+        times = work.items if counts is None else counts.float()  # what is not read is any pointer
+        run((rows, 1, 1), keys, times, a, b, weights, vectors, work.items, out, maxima, sums, scale)
+    if split:
+        out, maxima, sums = _combine(out, maxima, sums, work.first_items, queries, softmax)
+    return out, maxima + torch.log(sums) if softmax else out.new_empty(0)
 
 
-@pool.register_fake
+pool_op = torch.library.custom_op("din_infer::pool", pool, mutates_args=())
+
+
+@pool_op.register_fake
 def _(
     keys: Tensor,
     counts: Any,
@@ -137,45 +128,23 @@ def pool_backward(
     per_program = triton.cdiv(queries, max(programs, 1))
     precision = products()
     kind = keys.dtype.itemsize, precision, capability(keys.device)
-    unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(hidden, *kind)
-    work = BackwardWork.of(key_offsets, query_offsets, key_config.block, keys.device)
+    unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(tuple(hidden), *kind)
+    work = backward_work(key_offsets, query_offsets, key_config.block, keys.device)
     delta = (dout * out).sum(1)
     # What is not read is any pointer. Counts of 64 bits would take registers that are full.
     times, sums = (delta if counts is None else counts.float()), (lse if softmax else delta)
     inputs = [aligned(t) for t in (keys, times, a, b, weights, vectors, dout, sums, delta)]
-    same: dict[str, Any] = {"COUNTED": counts is not None, "PRECISION": precision}
+    shape = keys.dtype, dim, tuple(hidden)
+    flags = {"H1": b.shape[1], "ACTIVATION": activation, "COUNTED": counts is not None, "PRECISION": precision}
     dkeys, da, db = (torch.zeros_like(t, dtype=torch.float32) for t in (keys, a, b))
     dweights, dvectors = (keys.new_zeros((programs, len(p)), dtype=torch.float32) for p in (weights, vectors))
     if programs:
         gradients, sizes = (da, db, dweights, dvectors), (queries, per_program, len(weights), len(vectors))
-        launch(
-            triton_backward.unit_gradients_kernel,
-            (programs,),
-            *inputs,
-            *work.spans,
-            *gradients,
-            scale,
-            *sizes,
-            **same,
-            SOFTMAX=softmax,
-            ACTIVATION=unit_config.activation(activation),
-            **backward_constants(dim, hidden, b.shape[1], unit_config),
-            **launch_options(unit_config),
-        )
+        run = kernel_of(triton_backward.unit_gradients_kernel, unit_config, *shape, **flags, SOFTMAX=softmax)
+        run((programs, 1, 1), *inputs, *work.spans, *gradients, scale, *sizes)
     if work.tiles.shape[1]:
-        launch(
-            triton_backward.key_gradients_kernel,
-            (work.tiles.shape[1],),
-            *inputs,
-            *work.tiles,
-            dkeys,
-            scale,
-            softmax,
-            **same,
-            ACTIVATION=key_config.activation(activation),
-            **backward_constants(dim, hidden, b.shape[1], key_config),
-            **launch_options(key_config),
-        )
+        run = kernel_of(triton_backward.key_gradients_kernel, key_config, *shape, **flags)
+        run((work.tiles.shape[1], 1, 1), *inputs, *work.tiles, dkeys, scale, softmax)
     return dkeys.to(keys.dtype), da.to(a.dtype), db, dweights.sum(0).to(weights.dtype), dvectors.sum(0)
 
 
@@ -184,113 +153,46 @@ def _(dout: Any, out: Any, lse: Any, keys: Tensor, c: Any, a: Tensor, b: Tensor,
     return tuple(torch.empty_like(t) for t in (keys, a, b, w, v))
 
 
-pool.register_autograd(_backward, setup_context=_setup_context)
+pool_op.register_autograd(_backward, setup_context=_setup_context)
 
 
-@dataclass(frozen=True)
-class BackwardWork:
-    """`spans` int64 [2, Q]: each query's keys; `tiles` int64 [4, tiles]: first key, end of keys, first query, end."""
-
-    spans: Tensor
-    tiles: Tensor
-
-    @classmethod
-    def of(cls, key_offsets: Tensor, query_offsets: Tensor, block: int, device: torch.device) -> BackwardWork:
-        keys, queries = key_offsets.cpu(), query_offsets.cpu()
-        owner = torch.repeat_interleave(torch.arange(len(keys) - 1), queries.diff())
-        tiles = (keys.diff() + block - 1) // block
-        request = torch.repeat_interleave(torch.arange(len(tiles)), tiles)
-        start = keys[request] + (torch.arange(len(request)) - (tiles.cumsum(0) - tiles)[request]) * block
-        stop = torch.minimum(start + block, keys[request + 1])
-        made = torch.stack([start, stop, queries[request], queries[request + 1]])
-        return cls(torch.stack([keys[owner], keys[owner + 1]]).to(device), made.to(device))
+def _statistics(out: Tensor, rows: int, softmax: bool) -> tuple[Tensor, Tensor]:
+    """Where maxima and sums of exponentials go, float32 [rows]; anywhere without a softmax, which writes none."""
+    return (out.new_empty(rows), out.new_empty(rows)) if softmax else (out, out)
 
 
 def _combine(
     parts: Tensor, maxima: Tensor, sums: Tensor, first_items: Tensor, queries: int, softmax: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dim = parts.shape[1]
-    out, top, total = parts.new_empty(queries, dim), parts.new_empty(queries), parts.new_empty(queries)
-    block = min(triton.next_power_of_2(dim), 128)
-    launch(
-        triton_kernel.combine_kernel,
-        (queries, triton.cdiv(dim, block)),
-        parts,
-        maxima,
-        sums,
-        first_items,
-        out,
-        top,
-        total,
-        D=dim,
-        BLOCK_D=block,
-        SOFTMAX=softmax,
-        num_warps=1,
-        enable_fp_fusion=True,
-    )
+    out = parts.new_empty(queries, dim)
+    top, total = _statistics(out, queries, softmax)
+    run = combine_of(dim, softmax)
+    run((queries, triton.cdiv(dim, run.constants["BLOCK_D"]), 1), parts, maxima, sums, first_items, out, top, total)
     return out, top, total
 
 
-def work_items(key_offsets: Tensor, query_offsets: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Query, first key and end of keys of each item, int64 [3, items], each query's first item [Q + 1].
-
-    A query's items are consecutive, of CHUNK_KEYS keys each but the last, one of them where there are no keys.
-    """
-    keys, queries = key_offsets.cpu(), query_offsets.cpu()
-    owner = torch.repeat_interleave(torch.arange(len(keys) - 1), queries.diff())  # [Q]
-    items = ((keys.diff() + CHUNK_KEYS - 1) // CHUNK_KEYS).clamp(min=1)[owner]
-    first_items = torch.cat([items.new_zeros(1), items.cumsum(0)])
-    query = torch.repeat_interleave(torch.arange(len(owner)), items)
-    start = keys[owner[query]] + (torch.arange(len(query)) - first_items[query]) * CHUNK_KEYS
-    stop = torch.minimum(start + CHUNK_KEYS, keys[owner[query] + 1])
-    return torch.stack([query, start, stop]).to(device), first_items.to(device)
-
-
-def aligned(tensor: Tensor) -> Tensor:
-    """The tensor, copied where it does not start at a multiple of 16 bytes: Triton would compile a kernel for that."""
-    return tensor if tensor.data_ptr() % 16 == 0 else tensor.clone()
-
-
-def shape_constants(dim: int, hidden: list[int], h1: int, config: Config) -> dict[str, Any]:
-    pool_chunks, key_chunks = powers_of_two(dim, POOL_CAP), config.key_chunks(dim)
-    return {"D": dim, "DIMS": key_chunks, "POOL": pool_chunks, "UNITS": config.unit_chunks(hidden), "H1": h1}
+@lru_cache
+def kernel_of(
+    function: Any, config: Config, dtype: torch.dtype, dim: int, hidden: tuple[int, ...], **others: Any
+) -> Kernel:
+    """One for each kind of call; `dtype`, that of the keys, is part of the kind. `others`: its other constants."""
+    known = {
+        "D": dim,
+        "DIMS": config.key_chunks(dim),
+        "POOL": powers_of_two(dim, POOL_CAP),
+        "UNITS": config.unit_chunks(hidden),
+        "BLOCK": config.block,
+        "RELOAD": config.reload,
+        "STREAM": config.stream,
+        "LEAN": config.lean,
+        **others,
+        "ACTIVATION": config.activation(others["ACTIVATION"]),
+    }
+    return Kernel(function, {name: known[name] for name in function.arg_names if name in known}, options_of(config))
 
 
-def backward_constants(dim: int, hidden: list[int], h1: int, config: Config) -> dict[str, Any]:
-    constants = shape_constants(dim, hidden, h1, config)
-    del constants["POOL"]
-    return {**constants, "BLOCK": config.block}
-
-
-def products() -> str:
-    """How products of float32 are rounded, as PyTorch is told to round its own on CUDA devices."""
-    # PyTorch 2.9 and above has a setting for them; the older one cannot be asked where both were used.
-    told = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
-    if told is None:
-        return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-    return "tf32" if told == "tf32" else "tf32x3"
-
-
-def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, /, *arguments: Any, **constants: Any) -> None:
-    """Runs `kernel` on the device of its first argument, which need not be PyTorch's current one."""
-    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-        kernel[grid](first, *arguments, **constants)
-
-
-def launch_options(config: Config) -> dict[str, Any]:
-    """Triton 3.9 warns where fusion of multiplications and additions is left to its default."""
-    options: dict[str, Any] = {"num_warps": config.warps, "num_stages": 1, "enable_fp_fusion": True}
-    return {**options, "ptx_options": config.assembler} if config.assembler else options
-
-
-def capability(device: torch.device) -> int:
-    """Compute capability of a CUDA device as 10 * major + minor; the interpreter takes the choices of 80.
-
-    Raises InputError below 8.0, whose tensor cores have neither TF32 nor bfloat16.
-    """
-    if device.type != "cuda":
-        return 80
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < 8:
-        raise InputError(f"{device}: expected compute capability 8.0 or above, got {major}.{minor}")
-    return 10 * major + minor
+@lru_cache
+def combine_of(dim: int, softmax: bool) -> Kernel:
+    constants = {"D": dim, "BLOCK_D": min(triton.next_power_of_2(dim), 128), "SOFTMAX": softmax}
+    return Kernel(triton_kernel.combine_kernel, constants, {"num_warps": 1, "enable_fp_fusion": True})

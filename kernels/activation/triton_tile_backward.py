@@ -40,7 +40,7 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
         alpha = tl.load(vectors + H + units)[None, :]
         mean = tl.load(vectors + 2 * H + units)[None, :]
         inverse_std = tl.load(vectors + 3 * H + units)[None, :]
-        p = dice_share(z, vectors, H)
+        p = dice_share(z, vectors, H, False)
         dn = dh * z * (1 - alpha) * p * (1 - p)
         dz = dh * (p + (1 - p) * alpha) + dn * inverse_std
         if UNIT:
@@ -48,7 +48,7 @@ def activate_backward(dh, z, vectors, dvectors, H: tl.constexpr, ACTIVATION: tl.
             add_column_sums(dvectors + 2 * H, -dn * inverse_std)
             add_column_sums(dvectors + 3 * H, dn * (z - mean))
     else:
-        y = activate(z, vectors, H, ACTIVATION)
+        y = activate(z, vectors, H, ACTIVATION, False)
         if ACTIVATION == "sigmoid":
             dz = dh * y * (1 - y)
         elif ACTIVATION == "tanh":
@@ -98,7 +98,7 @@ def layer_backward(
     if UNIT:
         for i in tl.static_range(len(IN)):
             rows = chunk_start(IN, i) + tl.arange(0, IN[i])
-            h = activate(z[i], vectors + chunk_start(IN, i), total(IN), ACTIVATION).to(dtype)
+            h = activate(z[i], vectors + chunk_start(IN, i), total(IN), ACTIVATION, False).to(dtype)
             for o in tl.static_range(len(OUT)):
                 columns = chunk_start(OUT, o) + tl.arange(0, OUT[o])
                 block = tl.dot(tl.trans(h), dz[o].to(dtype), input_precision=PRECISION)
@@ -179,12 +179,14 @@ def tile_backward(
     """(weights of the keys [BLOCK], dz of the first layer in chunks)."""
     dtype: tl.constexpr = keys.dtype.element_ty
     last: tl.constexpr = len(UNITS) - 1
-    z = (affine_of_keys(keys, rows, valid, a, b, again, D, DIMS, UNITS[0], PRECISION),)
+    z = (affine_of_keys(keys, rows, valid, a, b, again, D, DIMS, UNITS[0], PRECISION, False),)
     for layer in tl.static_range(1, len(UNITS)):
-        h = hidden_layer(z[layer - 1], vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION)
+        h = hidden_layer(
+            z[layer - 1], vectors + vectors_start(UNITS, layer - 1), dtype, UNITS[layer - 1], ACTIVATION, False
+        )
         matrix, bias = weights + weights_start(UNITS, layer), vectors + vectors_start(UNITS, layer)
-        z = z + (affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION),)
-    h = hidden_layer(z[last], vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION)
+        z = z + (affine(h, matrix, bias, UNITS[layer - 1], UNITS[layer], PRECISION, False),)
+    h = hidden_layer(z[last], vectors + vectors_start(UNITS, last), tl.float32, UNITS[last], ACTIVATION, False)
     w = vectors + vectors_start(UNITS, last + 1)
     s = output(h, w, UNITS[last])
     weight, ds = score_gradient(keys, rows, valid, s, du, count, scale, lse, delta, again, D, DIMS, softmax)

@@ -40,6 +40,7 @@ def test_it_measures_after_it_has_compared(tmp_path: Path) -> None:
     assert {"din_infer, tf32x3", "din_infer, float16", "PyTorch eager, folded", "torch.compile, folded"} <= timed
     timed = {row["name"] for row in report["requests"]}
     assert {"din_infer, cuda", "din_infer, cuda, tensors there", "din_infer, cpu", "PyTorch eager"} <= timed
+    assert {row["name"] for row in report["training"]} == {"din_infer, kernels", "PyTorch eager, folded"}
     assert "din_infer, cuda" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from din_infer.kernels.activation import triton_backward, triton_kernel, triton_op
+from din_infer.kernels.activation import triton_backward, triton_kernel, triton_launch, triton_op
 from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -65,7 +65,9 @@ def call(launch, dim, hidden, products, activation, softmax, counted, keys=600, 
 
     Keys and counts start `offset` numbers after memory that is aligned.
     """
-    triton_op.launch = launch
+    triton_launch.Kernel.__call__ = lambda kernel, grid, *arguments: launch(
+        kernel.function, grid, *arguments, **kernel.constants, **kernel.options
+    )
     torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
     dtype = DTYPES.get(products, torch.float32)
     packed = pack(unit(dim, hidden, activation, softmax), dtype)
@@ -83,9 +85,9 @@ def compiled(kernel, dim, hidden, products, activation, softmax, counted):
     """A row of the table. What has counts has a history of several items, too."""
     made = []
 
-    def launch(function, grid, first, /, *arguments, **constants):
+    def launch(function, grid, *arguments, **constants):
         if function is KERNELS[kernel]:
-            made.append(function.warmup(first, *arguments, grid=grid, **constants))
+            made.append(function.warmup(*arguments, grid=grid, **constants))
 
     call(launch, dim, hidden, products, activation, softmax, counted, keys=600 if counted else 100)
     case = {"kernel": kernel, "D": dim, "H": hidden, "products": products, "activation": activation}
@@ -115,10 +117,10 @@ def variants():
     """For each kernel, what Triton would compile it for in calls of many sizes: one thing, or users wait for more."""
     found = {name: set() for name in KERNELS}
 
-    def launch(function, grid, first, /, *arguments, **constants):
+    def launch(function, grid, *arguments, **constants):
         name = next(name for name, kernel in KERNELS.items() if kernel is function)
         *_, bind = function.create_binder()
-        found[name].add(str(bind(first, *arguments, **constants)[1:]))
+        found[name].add(str(bind(*arguments, **constants)[1:]))
 
     for keys, queries, offset in ((513, 1, 0), (600, 2, 1), (1040, 16, 3), (10000, 2049, 0), (513, 1024, 0)):
         call(launch, 7, HIDDEN, "tf32x3", "dice", True, True, keys, queries, offset)

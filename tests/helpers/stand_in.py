@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from din_infer.kernels.activation.triton_launch import Kernel
+
 DEVICE = torch.device("cpu", 0)  # tensors in main memory say `cpu`, without a number
 CUDA = 2  # DLPack's kDLCUDA
 
@@ -41,6 +43,22 @@ class Machine(TorchFunctionMode):
     def __init__(self, limit: int = 8) -> None:
         super().__init__()
         self.limit = limit
+        self._launch = Kernel.__call__
+
+    def __enter__(self) -> Machine:
+        """Kernels run there as they are: the interpreter's own copies are none of PyTorch's."""
+
+        def launch(kernel: Kernel, grid: tuple[int, int, int], *arguments: Any) -> None:
+            with torch._C.DisableTorchFunction():
+                self._launch(kernel, grid, *_plain(arguments))
+
+        Kernel.__call__ = launch  # type: ignore[method-assign]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        Kernel.__call__ = self._launch  # type: ignore[method-assign]
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -131,7 +131,7 @@ def test_the_operator_keeps_what_it_declares(random_params):
     a, b = packed.fold(queries)
     leaves = [t.detach().requires_grad_() for t in (keys, a, b, packed.weights, packed.vectors)]
     arguments = (leaves[0], None, *leaves[1:], KEY_OFFSETS, QUERY_OFFSETS, [9], "dice", True, 1.0)
-    torch.library.opcheck(triton_op.pool, arguments)
+    torch.library.opcheck(triton_op.pool_op, arguments)
 
 
 def test_no_candidates_have_no_gradients(random_params):

@@ -14,7 +14,7 @@ from unit_accuracy import worst_error
 
 from din_infer.errors import InputError
 from din_infer.kernels import activation_unit
-from din_infer.kernels.activation import triton_backend, triton_config, triton_op
+from din_infer.kernels.activation import triton_backend, triton_config, triton_launch, triton_op
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_the_interpreter_runs():
-    assert triton_op.ON_HOST
+    assert triton_launch.ON_HOST
 
 
 def test_accuracy(random_params, pairwise_case):
@@ -268,7 +268,7 @@ def test_every_configuration_computes_the_same(random_params, monkeypatch):
     rng = np.random.default_rng(12)
     params = random_params(rng, 40, (36, 17), "dice")
     keys, queries = (rng.normal(size=(n, 40)).astype(np.float32) for n in (100, 1))
-    for config in {triton_config.forward_config(d, [80, 40], i, p, c) for d, i, p, c in triton_config.choices()}:
+    for config in {triton_config.forward_config(d, (80, 40), i, p, c) for d, i, p, c in triton_config.choices()}:
         monkeypatch.setattr(triton_op, "forward_config", lambda *_, config=config: config)
         out = activation_unit(keys, [0, 100], queries, [0, 1], params, backend="triton")
         assert worst_error(out, keys, queries, params) <= 1, config
@@ -297,7 +297,7 @@ def test_products_are_rounded_as_pytorch_is_told(matmul_settings, told, expected
     if not hasattr(matmul_settings, "fp32_precision"):
         pytest.skip("PyTorch before 2.9 has one setting")
     told()
-    assert triton_op.products() == expected
+    assert triton_launch.products() == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -312,13 +312,22 @@ def test_autocast_changes_nothing(random_params, dtype):
         assert torch.equal(got, expected)
 
 
+@pytest.fixture
+def nothing_remembered():
+    triton_launch.capability.cache_clear()
+    yield
+    triton_launch.capability.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_remembered")
 @pytest.mark.parametrize(("found", "expected"), [((8, 0), 80), ((8, 9), 89), ((9, 0), 90), ((12, 0), 120)])
 def test_compute_capability(monkeypatch, found, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: found)
-    assert triton_op.capability(torch.device("cuda", 0)) == expected
+    assert triton_launch.capability(torch.device("cuda", 0)) == expected
 
 
+@pytest.mark.usefixtures("nothing_remembered")
 def test_a_device_that_is_too_old_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     with pytest.raises(InputError, match=r"cuda:0: expected compute capability 8\.0 or above, got 7\.5"):
-        triton_op.capability(torch.device("cuda", 0))
+        triton_launch.capability(torch.device("cuda", 0))
