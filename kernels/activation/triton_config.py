@@ -78,7 +78,8 @@ def forward_config(dim: int, hidden: tuple[int, ...], itemsize: int, precision: 
             return Config(64, 4, cap=32, reload=True, stream=dim > 64 or wide_units, extremes=True, lean=True)
         return Config(64, 4, cap=32 if itemsize == 4 else 64, lean=True)
     if three_products:
-        return Config(32, 4, cap=16 if wide_units else 32, reload=True, stream=True, key_cap=16, extremes=True)
+        cap, warps = 16 if wide_units else 32, 8 if dim > 64 else 4
+        return Config(32, warps, cap, reload=True, stream=True, key_cap=16, extremes=True)
     return Config(32, 4, cap=64)
 
 
