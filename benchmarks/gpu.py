@@ -19,6 +19,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # its workers start
 
 import numpy as np
 import torch
+import triton
 
 import din_infer
 from din_infer import cuda
@@ -48,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         device = cuda.device()
     except InputError as error:
         parser.error(str(error))
-    report: dict[str, Any] = {"machine": machine_facts(), "device": device_name(device), "backend": cuda.backend()}
+    report: dict[str, Any] = {"machine": machine_facts(), "device": device_name(device)}
+    report |= {"triton": triton.__version__, "backend": cuda.backend()}
     report["accuracy"] = list(accuracy(options.tiny))
     failed = [row for row in report["accuracy"] if not row["within"]]
     if not failed:

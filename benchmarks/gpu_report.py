@@ -7,7 +7,12 @@ from typing import Any
 
 def as_text(report: dict[str, Any]) -> str:
     """The tables of a report as gpu.py writes it to results.json: accuracy, kernel, requests, training."""
-    lines = [f"# {report['device']}, {report['backend']}", "", "| accuracy | error | bound | |", "|---|---|---|---|"]
+    lines = [
+        f"# {report['device']}, {report['backend']}, Triton {report['triton']}",
+        "",
+        "| accuracy | error | bound | |",
+        "|---|---|---|---|",
+    ]
     for row in report["accuracy"]:
         verdict = "within" if row["error"] <= row["bound"] else "FAILED" if row["promised"] else "above, not promised"
         lines.append(f"| {row['case']} | {row['error']:.2g} | {row['bound']:g} | {verdict} |")

@@ -10,7 +10,7 @@ from typing import Any
 
 # Instruction sets that the kernels or their peers choose between.
 FLAGS = ("sse4_1", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
-PACKAGES = ("din_infer", "numpy", "torch", "triton", "onnx", "onnxruntime", "openvino", "deepctr-torch", "fuxictr")
+PACKAGES = ("din_infer", "numpy", "torch", "onnx", "onnxruntime", "openvino", "deepctr-torch", "fuxictr")
 
 
 def machine_facts() -> dict[str, Any]:
