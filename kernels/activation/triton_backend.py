@@ -81,7 +81,7 @@ def interest(
 ) -> Tensor:
     """Pooled keys float32 [Q, D]: keys [K, D] and queries [Q, D] of one dtype on one device, offsets int64 [B + 1]."""
     unit = packed.unit
-    as_operator = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    as_operator = torch.is_grad_enabled() or _traced()
     if torch.is_autocast_enabled(keys.device.type):  # under which the fold would have another dtype than the keys
         with torch.autocast(keys.device.type, enabled=False):
             a, b = packed.fold(queries)
@@ -102,6 +102,11 @@ def interest(
         1.0 if unit.scale is None else unit.scale,
     )[0]
     return out
+
+
+def _traced() -> bool:
+    """Whether torch.compile, torch.export, torch.jit.trace or a dispatch mode such as make_fx's records the call."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _read(source: Any, where: str) -> Tensor | Array:

@@ -410,7 +410,7 @@ def combine_kernel(
         else:
             pooled += part
     if SOFTMAX:
-        pooled = pooled / one_for_zero(sum_exp)
+        pooled = pooled * (1 / one_for_zero(sum_exp))  # as where there is one item
         zero = tl.arange(0, 1)
         tl.store(maxima + query + zero, top)
         tl.store(sums + query + zero, sum_exp)

@@ -65,7 +65,7 @@ def pool(
             PRECISION=precision,
         )
         times = work.items if counts is None else counts.float()  # what is not read is any pointer
-        run((rows, 1, 1), keys, times, a, b, weights, vectors, work.items, out, maxima, sums, scale)
+        run((rows, 1, 1), keys, times, a, b, weights, vectors, work.items, out, maxima, sums, float(scale))
     if split:
         out, maxima, sums = _combine(out, maxima, sums, work.first_items, queries, softmax)
     return out, maxima + torch.log(sums) if softmax else out.new_empty(0)

@@ -60,7 +60,7 @@ def unit(dim, hidden, activation, softmax):
     return UnitTensors("hadamard", weights, [torch.zeros(n) for n in widths[1:]], activation, layers, normalize)
 
 
-def call(launch, dim, hidden, products, activation, softmax, counted, keys=600, queries=5, offset=0):
+def call(launch, dim, hidden, products, activation, softmax, counted, keys=600, queries=5, offset=0, scale=1.0):
     """The operators on one request, forward and backward, with `launch` in place of what launches kernels.
 
     Keys and counts start `offset` numbers after memory that is aligned.
@@ -75,7 +75,7 @@ def call(launch, dim, hidden, products, activation, softmax, counted, keys=600, 
     k = torch.zeros(keys * dim + offset, dtype=dtype)[offset:].view(keys, dim)
     counts = torch.ones(keys + offset, dtype=torch.int64)[offset:] if counted else None
     offsets = torch.tensor([0, keys]), torch.tensor([0, queries])
-    unit_of = packed.hidden, packed.activation, softmax, 1.0
+    unit_of = packed.hidden, packed.activation, softmax, scale
     inputs = (k, counts, a, b, packed.weights, packed.vectors, *offsets, *unit_of)
     out, lse = triton_op.pool(*inputs)
     triton_op.pool_backward(torch.zeros(queries, dim), out, lse, *inputs)
@@ -122,8 +122,14 @@ def variants():
         *_, bind = function.create_binder()
         found[name].add(str(bind(*arguments, **constants)[1:]))
 
-    for keys, queries, offset in ((513, 1, 0), (600, 2, 1), (1040, 16, 3), (10000, 2049, 0), (513, 1024, 0)):
-        call(launch, 7, HIDDEN, "tf32x3", "dice", True, True, keys, queries, offset)
+    for keys, queries, offset, scale in (
+        (513, 1, 0, 1),
+        (600, 2, 1, 0.5),
+        (1040, 16, 3, 2),
+        (10000, 2049, 0, 1.0),
+        (513, 1024, 0, 0),
+    ):
+        call(launch, 7, HIDDEN, "tf32x3", "dice", True, True, keys, queries, offset, scale)
     return {name: len(kinds) for name, kinds in found.items()}
 
 

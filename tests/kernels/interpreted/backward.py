@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 from unit_gradients import gradient_errors, trained, with_kernels
 
 from din_infer.kernels.activation import triton_config, triton_op
@@ -121,6 +122,22 @@ def test_torch_export_for_any_number_of_requests(random_params, interaction, str
     exported = torch.export.export(module, inputs([3, 0, 20], [2, 1, 1]), dynamic_shapes=shapes, strict=strict)
     for case in (inputs([5], [3]), inputs([2, 7, 1, 0], [0, 1, 0, 9])):
         assert torch.equal(exported.module()(*case), module(*case))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit.trace is deprecated, and warns of sizes that it keeps
+def test_what_records_calls_sees_the_operator(random_params):
+    unit = UnitTensors.of(random_params(np.random.default_rng(5), 6, (9,)), torch.device("cpu"))
+    ends = torch.tensor([0, 70]), torch.tensor([0, 5])
+
+    def run(keys, queries):
+        return interest(pack(unit, keys.dtype), keys, ends[0], queries, ends[1])
+
+    keys, queries = torch.randn(70, 6), torch.randn(5, 6)
+    with torch.no_grad():
+        for recorded in (torch.jit.trace(run, (keys, queries)), make_fx(run)(keys, queries)):
+            assert "din_infer" in str(recorded.graph)
+            other = torch.randn(70, 6), torch.randn(5, 6)
+            assert torch.equal(recorded(*other), run(*other))
 
 
 def test_the_operator_keeps_what_it_declares(random_params):

@@ -15,6 +15,7 @@ from unit_accuracy import worst_error
 from din_infer.errors import InputError
 from din_infer.kernels import activation_unit
 from din_infer.kernels.activation import triton_backend, triton_config, triton_launch, triton_op
+from din_infer.kernels.activation.triton_pack import UnitTensors, pack
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::RuntimeWarning"
@@ -101,6 +102,21 @@ def test_splitting_does_not_depend_on_the_other_requests(random_params, ragged, 
         n, m = own.stop - own.start, rows.stop - rows.start
         alone = activation_unit(keys[own], [0, n], queries[rows], [0, m], params, backend="triton")
         np.testing.assert_allclose(alone, batch[rows], rtol=1e-6, atol=1e-6)  # the fold is a library's product
+
+
+@pytest.mark.parametrize("normalize", ["none", "softmax"])
+def test_a_row_has_the_same_bits_beside_a_split_request(random_params, normalize):
+    params = random_params(np.random.default_rng(14), 12, (9,), "sigmoid", normalize=normalize)
+    packed = pack(UnitTensors.of(params, torch.device("cpu")), torch.float32)
+    keys, queries = torch.randn(70 + 2 * triton_config.CHUNK_KEYS, 12), torch.randn(40, 12)
+    a, b = packed.fold(queries)
+
+    def pooled(key_ends, query_ends):
+        given = keys[: key_ends[-1]], None, a[: query_ends[-1]], b[: query_ends[-1]], packed.weights, packed.vectors
+        ends = torch.tensor(key_ends), torch.tensor(query_ends)
+        return triton_op.pool(*given, *ends, packed.hidden, packed.activation, normalize == "softmax", 1.0)[0]
+
+    assert torch.equal(pooled([0, 70], [0, 20]), pooled([0, 70, len(keys)], [0, 20, 40])[:20])
 
 
 def test_folds_that_do_not_fit_take_turns(random_params, ragged, monkeypatch):
