@@ -20,7 +20,6 @@ from din_infer.bench.peers import torch_eager, unit_graphs
 from din_infer.bench.timing import Competitor, DifferentOutputsError, measure
 from din_infer.kernels import ActivationUnitParams, activation_unit
 from din_infer.kernels.activation.triton_config import padded
-from din_infer.schema import Schema
 from din_infer.semantics import ActivationUnit, Layers, Semantics
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict_requests
@@ -292,14 +291,7 @@ def request_competitors(work: request.Workload, device: torch.device) -> Iterato
 
 def training(requests: int, behaviours: int, device: torch.device) -> list[dict[str, Any]]:
     """A DIN with PReLU, D = 64, unit 80-40, tower 200-80, with the kernels and with PyTorch's operators."""
-    schema = Schema.from_dict(
-        {
-            "version": 1,
-            "tables": {"item": {"dim": 64, "ids": {"identity": 100_000}}},
-            "candidate": {"item_id": {"table": "item"}},
-            "histories": {"history": {"features": {"item_id": None}}},
-        }
-    )
+    schema = request.synthetic_schema(100_000)
     rng = np.random.default_rng(0)
     lengths = rng.integers(behaviours // 2, behaviours * 3 // 2, requests)
     offsets = {"candidate": np.arange(requests + 1), "history": np.concatenate([[0], lengths.cumsum()])}

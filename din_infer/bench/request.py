@@ -51,12 +51,9 @@ def read_requests(path: Path, schema: Schema, count: int, seed: int = 0) -> list
     return [columns_of(table.slice(row, 1), schema) for row in np.sort(chosen).tolist()]
 
 
-def synthetic(
-    folder: Path, candidates: int, behaviours: int, count: int, seed: int = 0, items: int = 100_000
-) -> Workload:
-    """An untrained DIN, D = 64, unit 80-40, tower 200-80, and random requests: time does not depend on the weights."""
-    rng = np.random.default_rng(seed)
-    schema = Schema.from_dict(
+def synthetic_schema(items: int) -> Schema:
+    """Candidates and one history of ids of `items` items, D = 64."""
+    return Schema.from_dict(
         {
             "version": 1,
             "tables": {"item": {"dim": 64, "ids": {"identity": items}}},
@@ -64,6 +61,14 @@ def synthetic(
             "histories": {"history": {"features": {"item_id": None}}},
         }
     )
+
+
+def synthetic(
+    folder: Path, candidates: int, behaviours: int, count: int, seed: int = 0, items: int = 100_000
+) -> Workload:
+    """An untrained DIN, D = 64, unit 80-40, tower 200-80, and random requests: time does not depend on the weights."""
+    rng = np.random.default_rng(seed)
+    schema = synthetic_schema(items)
     unit = ActivationUnit(hidden=(80, 40), activation="sigmoid")
     semantics = Semantics("activation_unit", {"history": unit}, Layers(hidden=(200, 80), activation="sigmoid"))
     checkpoint = untrained(schema, semantics, {}, seed)

@@ -84,9 +84,6 @@ def take_ranges(offsets: Tensor, ranges: Tensor, device: torch.device = CPU) -> 
 
 def chunk_requests(order: Tensor, sizes: Tensor, most: int) -> Iterator[Tensor]:
     """Cuts `order`, numbers of requests of sizes[r], into runs of at most `most` in sum, or of one request."""
-    if len(order) and int(sizes[order].sum()) <= most:
-        yield order
-        return
     ends = sizes[order].cumsum(0)
     start, done = 0, 0
     while start < len(order):
