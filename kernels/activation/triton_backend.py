@@ -106,7 +106,7 @@ def interest(
 
 def _traced() -> bool:
     """Whether torch.compile, torch.export, torch.jit.trace or a dispatch mode such as make_fx's records the call."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _read(source: Any, where: str) -> Tensor | Array:
