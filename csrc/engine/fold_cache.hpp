@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -14,13 +15,17 @@
 namespace din_infer {
 
 // A bounded map from a query's bits to its folded form, for many threads at once. A query is admitted when it comes for
-// the second time, and makes room by leaving out one that has not been asked for lately. Nobody waits for a lock: to
-// compute a fold again takes microseconds, and in a forked child the owner of a lock may not exist.
+// the second time and there is room, or an entry that has not been asked for lately to take the place of. Nobody waits
+// for a lock: to compute a fold again takes microseconds, and in a forked child the owner of a lock may not exist.
 class FoldCache {
  public:
+  // Of an entry that is asked for. More keep the popular among many that come again, fewer forget what is no longer
+  // popular earlier: with 7 that takes about as many newcomers as 7 caches have room for.
+  static constexpr int kLives = 7;
+
   struct Entry {
     uint64_t hash = 0;
-    std::atomic<bool> asked{false};
+    int lives = kLives;  // times that the hand passes it by
     FloatBuffer query, folded;
   };
   using Folded = std::shared_ptr<const Entry>;
@@ -38,8 +43,9 @@ class FoldCache {
   size_t bytes() const;  // of what is kept now
 
  private:
-  static constexpr size_t kShards = 16;     // at most: few threads ask for the same one at the same time
-  static constexpr size_t kOffered = 4096;  // hashes of recent offers that are remembered
+  static constexpr size_t kShards = 16;         // at most: few threads ask for the same one at the same time
+  static constexpr size_t kOffersPerPlace = 8;  // hashes of recent offers that are remembered, in buckets of kBucket
+  static constexpr size_t kBucket = 8;          // a cache line
   using Lock = std::unique_lock<std::mutex>;
   struct Shard {
     mutable std::mutex mutex;
@@ -49,12 +55,12 @@ class FoldCache {
   };
 
   bool Offered(uint64_t hash);
-  size_t Place(Shard& shard);
+  std::optional<size_t> Place(Shard& shard);
 
   size_t dim_, folded_size_, shard_count_, shard_capacity_;
   std::array<Shard, kShards> shards_;
   std::atomic<size_t> entries_{0};
-  std::array<std::atomic<uint64_t>, kOffered> offered_{};
+  std::vector<std::atomic<uint64_t>> offered_;
 };
 
 }  // namespace din_infer

@@ -64,13 +64,47 @@ TEST(FoldCache, StaysWithinItsCapacityAndKeepsWhatIsAskedFor) {
 TEST(FoldCache, StaysWithinAnyCapacity) {
   for (const size_t capacity : {1, 3, 15, 16, 17, 40}) {
     FoldCache cache(kDim, kFolded, static_cast<int64_t>(capacity)), other(kDim, kFolded, 1);
-    const size_t empty = cache.bytes();
+    const size_t empty = cache.bytes(), other_empty = other.bytes();
     Offer(other, 0), Offer(other, 0);
-    const size_t one = other.bytes() - empty;
+    const size_t one = other.bytes() - other_empty;
     for (int id = 0; id < 500; ++id) Offer(cache, id), Offer(cache, id);
     EXPECT_LE(cache.bytes(), empty + capacity * one);
     EXPECT_GE(cache.bytes(), empty + (capacity + 1) / 2 * one);
   }
+}
+
+// How many of the queries [begin, end) in turn are found in the last of `rounds` rounds.
+int FoundInTurn(FoldCache& cache, int begin, int end, int rounds) {
+  int found = 0;
+  for (int round = 0; round < rounds; ++round) {
+    found = 0;
+    for (int id = begin; id < end; ++id) {
+      if (Find(cache, id) != nullptr) {
+        ++found;
+      } else {
+        Offer(cache, id);
+      }
+    }
+  }
+  return found;
+}
+
+TEST(FoldCache, KeepsAllThatComeInTurnWhereThereIsRoom) {
+  FoldCache cache(kDim, kFolded, 800);
+  EXPECT_EQ(FoundInTurn(cache, 0, 500, 3), 500);
+}
+
+TEST(FoldCache, KeepsMostEntriesWhereMoreComeInTurn) {
+  for (const int ids : {1000, 2000, 4000}) {
+    FoldCache cache(kDim, kFolded, 800);
+    EXPECT_GT(FoundInTurn(cache, 0, ids, 12), 700) << ids;
+  }
+}
+
+TEST(FoldCache, ForgetsWhatIsNoLongerAskedFor) {
+  FoldCache cache(kDim, kFolded, 800);
+  FoundInTurn(cache, 0, 500, 3);
+  EXPECT_GT(FoundInTurn(cache, 500, 1200, 30), 650);
 }
 
 TEST(FoldCache, AFoldInUseOutlivesItsPlace) {
