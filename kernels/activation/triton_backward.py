@@ -3,7 +3,7 @@
 `unit_gradients_kernel` goes over each query's keys and gives the gradients of A(q), b(q) and, per program, of the
 packed weights; `key_gradients_kernel` over each tile of keys' queries and gives those of the keys. Each output has one
 program that writes it, adding tile after tile in memory: in registers the sums would spill. All are float32 and
-zeros beforehand. Layouts are those of triton_kernel.py.
+zeros beforehand. Layouts are those of triton_layers.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from din_infer.kernels.activation.triton_kernel import chunk_start, lanes, total
+from din_infer.kernels.activation.triton_layers import chunk_start, lanes, total
 from din_infer.kernels.activation.triton_tile_backward import add, add_column_sums, tile_backward
 
 

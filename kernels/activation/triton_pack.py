@@ -48,7 +48,7 @@ class UnitTensors:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """What the kernel takes beside keys and A(q); triton_kernel.py says how `weights` and `vectors` are laid out.
+    """What the kernel takes beside keys and A(q); triton_layers.py says how `weights` and `vectors` are laid out.
 
     `fold_matrix` [D, D' H1'] ([D', H1'] for hadamard) and `fold_start` [D' H1'] give A(q), `bias_matrix` [H1', D] and
     `bias` [H1'] b(q). All but `vectors`, `bias_matrix` and `bias`, which are float32, are of the keys' dtype.

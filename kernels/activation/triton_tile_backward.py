@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from din_infer.kernels.activation.triton_kernel import (
+from din_infer.kernels.activation.triton_layers import (
     activate,
     affine,
     affine_of_keys,
