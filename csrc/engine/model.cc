@@ -92,9 +92,9 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
 // Smaller folds, in multiply-adds, cost less than to look them up.
 constexpr int64_t kCachedFoldWork = 100'000;
 
-// Memory that a unit's remembered folds may take. Many more would not be in a core's cache when they are asked for,
-// and reading one from memory takes as long as to compute it.
-constexpr size_t kFoldCacheBytes = size_t{16} << 20;
+// Memory that a unit's remembered folds may take. They need not be in a processor's cache: while one panel of a fold is
+// multiplied, the next is read.
+constexpr size_t kFoldCacheBytes = size_t{64} << 20;
 
 std::unique_ptr<FoldCache> MakeFoldCache(const ActivationUnit& unit) {
   const size_t bytes = static_cast<size_t>(unit.dim() + unit.folded_size()) * sizeof(float);
