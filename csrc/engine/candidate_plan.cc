@@ -68,18 +68,19 @@ bool CandidatePlan::Prepare(Wave& wave, bool auto_fold, Parallel& parallel, Plan
 
 void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Parallel& parallel, PlanReport& report) {
   const ActivationUnit& unit = *parts_.histories[history].unit;
+  const FoldCache* cache = parts_.histories[history].folds.get();
+  const int64_t kept = cache == nullptr || auto_fold ? 0 : cache->capacity();  // the most frequent ones
+  const auto folds_alone = [&](int64_t c) {
+    const int64_t occurrences = candidates_.Occurrences(c);
+    return c < kept ? std::min<int64_t>(occurrences, 2) : occurrences;
+  };
   int64_t pairs = 0, folds = 0;
   for (int64_t r = 0; r < wave.Requests(); ++r) {
     const int64_t queries = wave.CandidatesOf(r).size(), keys = wave.Keys(history)[static_cast<size_t>(r)].count;
     pairs += queries * keys;
-    folds += auto_fold ? std::min(queries, keys) : queries;
+    if (auto_fold) folds += std::min(queries, keys);
   }
-  if (const auto& cache = parts_.histories[history].folds; cache != nullptr && !auto_fold) {
-    // It holds the most frequent candidates, from their second visit on.
-    for (int64_t c = 0; c < std::min(cache->capacity(), candidates_.size()); ++c) {
-      folds -= std::max<int64_t>(candidates_.Occurrences(c) - 2, 0);
-    }
-  }
+  for (int64_t c = 0; !auto_fold && c < candidates_.size(); ++c) folds += folds_alone(c);
   std::atomic<int64_t> distinct{0};
   const std::vector<PackedKeys>& packed = wave.Keys(history);
   parallel.For((candidates_.size() + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
@@ -93,7 +94,7 @@ void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Pa
       }
       Work& work = work_[static_cast<size_t>(c)];
       work.shared += unit.FoldWork() + needed.size() * unit.ScoreWork() + met * unit.dim();
-      work.alone += candidates_.Occurrences(c) * unit.FoldWork() + met * unit.PairWork();
+      work.alone += folds_alone(c) * unit.FoldWork() + met * unit.PairWork();
     }
   });
   report.pairs += pairs;

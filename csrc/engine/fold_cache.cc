@@ -10,7 +10,7 @@ FoldCache::FoldCache(int64_t dim, int64_t folded_size, int64_t capacity)
       folded_size_(static_cast<size_t>(folded_size)),
       shard_count_(std::clamp<size_t>(static_cast<size_t>(capacity), 1, kShards)),
       shard_capacity_(static_cast<size_t>(capacity) / shard_count_),
-      offered_(std::max<size_t>(1, shard_count_ * shard_capacity_ * kOffersPerPlace / kBucket) * kBucket) {}
+      offered_(shard_count_ * shard_capacity_ * kBucket) {}
 
 FoldCache::Folded FoldCache::Find(const float* query, uint64_t hash) const {
   const Shard& shard = shards_[hash % shard_count_];
@@ -48,13 +48,16 @@ void FoldCache::Offer(const float* query, uint64_t hash, const float* folded) {
   shard.places.emplace(hash, *place);
 }
 
-// Puts the hash first in its bucket, whose last one makes room unless it was there; says whether it was.
+// Puts the hash first in its bucket, whose last one makes room unless it was there; says whether it was. Of threads
+// that do so at once one may lose its hash.
 bool FoldCache::Offered(uint64_t hash) {
-  const size_t bucket = hash / kShards % (offered_.size() / kBucket) * kBucket;
+  const size_t bucket = hash / kShards % (shard_count_ * shard_capacity_) * kBucket;
   uint64_t moved = hash;
   for (size_t i = 0; i < kBucket; ++i) {
-    moved = offered_[bucket + i].exchange(moved, std::memory_order_relaxed);
-    if (moved == hash) return true;
+    const uint64_t there = offered_[bucket + i].load(std::memory_order_relaxed);
+    offered_[bucket + i].store(moved, std::memory_order_relaxed);
+    if (there == hash) return true;
+    moved = there;
   }
   return false;
 }

@@ -19,9 +19,9 @@ namespace din_infer {
 // for a lock: to compute a fold again takes microseconds, and in a forked child the owner of a lock may not exist.
 class FoldCache {
  public:
-  // Of an entry that is asked for. More keep the popular among many that come again, fewer forget what is no longer
-  // popular earlier: with 7 that takes about as many newcomers as 7 caches have room for.
-  static constexpr int kLives = 7;
+  // Of an entry that is new or asked for. More keep the popular ones among many that come again, fewer forget earlier
+  // what is no longer popular.
+  static constexpr int kLives = 2;
 
   struct Entry {
     uint64_t hash = 0;
@@ -36,16 +36,15 @@ class FoldCache {
   // The query's folded form, or null. `hash` is the query's HashRow, here and below.
   Folded Find(const float* query, uint64_t hash) const;
 
-  // Keeps a copy of both if this query was offered before.
+  // Keeps a copy of both if this query was offered before and there is a place for it.
   void Offer(const float* query, uint64_t hash, const float* folded);
 
   int64_t capacity() const { return static_cast<int64_t>(shard_count_ * shard_capacity_); }
   size_t bytes() const;  // of what is kept now
 
  private:
-  static constexpr size_t kShards = 16;         // at most: few threads ask for the same one at the same time
-  static constexpr size_t kOffersPerPlace = 8;  // hashes of recent offers that are remembered, in buckets of kBucket
-  static constexpr size_t kBucket = 8;          // a cache line
+  static constexpr size_t kShards = 16;  // at most: few threads ask for the same one at the same time
+  static constexpr size_t kBucket = 8;   // hashes of recent offers; there are as many buckets as places for entries
   using Lock = std::unique_lock<std::mutex>;
   struct Shard {
     mutable std::mutex mutex;

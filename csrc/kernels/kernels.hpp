@@ -21,9 +21,6 @@ namespace din_infer::kernels {
 // on them.
 inline constexpr int64_t kBlock = 192;
 
-// Rows that share a tile of an affine map while it is in L1: the map of a fold is larger than L2.
-inline constexpr int64_t kAffineRows = 16;
-
 // Buffers given to kernels start at a multiple of this many bytes.
 inline constexpr int64_t kAlignment = 64;
 
@@ -79,7 +76,7 @@ struct KernelTable {
   void (*pack_columns)(const float* rows, int64_t stride, int64_t count, int64_t width, float* tiles, int64_t first);
 
   // y = constant + W x for `count` rows x [count, in] and y [count, width], `x_stride` and `y_stride` floats apart.
-  // scratch: in floats for each row, at most for kAffineRows.
+  // scratch: 8 * in floats.
   void (*affine)(const Affine& affine, const float* x, int64_t x_stride, int64_t count, float* y, int64_t y_stride,
                  float* scratch);
 

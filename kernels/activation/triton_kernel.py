@@ -14,12 +14,25 @@ from din_infer.kernels.activation.triton_layers import (
     affine_of_keys,
     chunk_start,
     hidden_layer,
-    load_keys,
     output,
     total,
     vectors_start,
     weights_start,
 )
+
+
+@triton.jit
+def load_keys(keys, rows, valid, D: tl.constexpr, DIMS: tl.constexpr):
+    """Keys [BLOCK, D] in chunks, zeros where not valid."""
+    chunks = ()
+    for i in tl.static_range(len(DIMS)):
+        columns = chunk_start(DIMS, i) + tl.arange(0, DIMS[i])
+        if total(DIMS) == D:
+            mask = valid[:, None]
+        else:
+            mask = valid[:, None] & (columns < D)[None, :]
+        chunks = chunks + (tl.load(keys + rows[:, None] * D + columns[None, :], mask=mask, other=0.0),)
+    return chunks
 
 
 @triton.jit

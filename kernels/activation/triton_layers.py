@@ -42,20 +42,6 @@ def vectors_start(units, layer):
 
 
 @triton.jit
-def load_keys(keys, rows, valid, D: tl.constexpr, DIMS: tl.constexpr):
-    """Keys [BLOCK, D] in chunks, zeros where not valid."""
-    chunks = ()
-    for i in tl.static_range(len(DIMS)):
-        columns = chunk_start(DIMS, i) + tl.arange(0, DIMS[i])
-        if total(DIMS) == D:
-            mask = valid[:, None]
-        else:
-            mask = valid[:, None] & (columns < D)[None, :]
-        chunks = chunks + (tl.load(keys + rows[:, None] * D + columns[None, :], mask=mask, other=0.0),)
-    return chunks
-
-
-@triton.jit
 def dot(x, y, acc, PRECISION: tl.constexpr, LEAN: tl.constexpr):
     """acc + x @ y. LEAN: three products of float32 without looking for NaN in each sum, as Triton does.
 
