@@ -89,7 +89,7 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
   return columns;
 }
 
-// Smaller folds, in multiply-adds, cost less than to look them up.
+// Smaller folds, in multiply-adds, cost about as much as to look them up.
 constexpr int64_t kCachedFoldWork = 20'000;
 
 // Memory that a unit's remembered folds may take. They need not be in a processor's cache: while one panel of a fold is
