@@ -306,6 +306,7 @@ class Model:
     def memory_bytes(self) -> int:
         """Bytes of main memory that the model's parameters and vocabularies take, memory-mapped ones included.
 
+        So do first layers, specialised to a candidate, of candidates that come again: at most 64 MiB for each history.
         On a GPU, of its memory for the parameters and for the look-up of int64 ids, and of main memory for that of all.
         """
         return self._core.memory_bytes

@@ -90,7 +90,8 @@ DIN_INFER_API din_infer_status din_infer_model_metadata(const din_infer_model* m
  * certificate; OUT_OF_MEMORY. */
 DIN_INFER_API din_infer_status din_infer_model_certificate_error(const din_infer_model* model, double* error);
 
-/* Writes the bytes of main memory of tables, mapped ones included, vocabularies, packed weights, and folds kept now. */
+/* Writes the bytes of main memory of tables, mapped ones included, vocabularies, packed weights, and the candidates'
+ * first layers that are kept now, at most 64 MiB for each history. */
 DIN_INFER_API din_infer_status din_infer_model_memory_bytes(const din_infer_model* model, size_t* bytes);
 
 /* Writes how many ids of `column` the model did not know, and scored with their table's default row, in all scoring so

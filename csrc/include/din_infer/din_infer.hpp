@@ -130,7 +130,9 @@ class DIN_INFER_API Model {
   // `din_infer.crc32`. As long as a copy of the model lives.
   const std::map<std::string, std::string>& metadata() const;
 
-  size_t memory_bytes() const;  // of tables, mapped ones included, vocabularies, packed weights, folds kept now
+  // Of tables, mapped ones included, vocabularies, packed weights, and the candidates' first layers that are kept now,
+  // at most 64 MiB for each history.
+  size_t memory_bytes() const;
 
   // Ids that a column's vocabulary or range does not have, and that were scored with the table's default row: by
   // column, in all scoring with this model so far.
