@@ -89,8 +89,8 @@ std::vector<int64_t> QueryColumns(const Schema& schema, const History& history, 
   return columns;
 }
 
-// Smaller folds, in multiply-adds, cost about as much as to look them up.
-constexpr int64_t kCachedFoldWork = 20'000;
+// Smaller folds, in multiply-adds, cost about as much as to look them up and to read them.
+constexpr int64_t kCachedFoldWork = 50'000;
 
 // Memory that a unit's remembered folds may take. They need not be in a processor's cache: while one panel of a fold is
 // multiplied, the next is read.
