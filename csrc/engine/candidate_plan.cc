@@ -80,7 +80,9 @@ void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Pa
     pairs += queries * keys;
     if (auto_fold) folds += std::min(queries, keys);
   }
-  for (int64_t c = 0; !auto_fold && c < candidates_.size(); ++c) folds += folds_alone(c);
+  if (!auto_fold) {
+    for (int64_t c = 0; c < candidates_.size(); ++c) folds += folds_alone(c);
+  }
   std::atomic<int64_t> distinct{0};
   const std::vector<PackedKeys>& packed = wave.Keys(history);
   parallel.For((candidates_.size() + kGroup - 1) / kGroup, [&](int64_t group, int slot) {

@@ -51,7 +51,7 @@ void FoldCache::Offer(const float* query, uint64_t hash, const float* folded) {
 // Puts the hash first in its bucket, whose last one makes room unless it was there; says whether it was. Of threads
 // that do so at once one may lose its hash.
 bool FoldCache::Offered(uint64_t hash) {
-  const size_t bucket = hash / kShards % (shard_count_ * shard_capacity_) * kBucket;
+  const size_t bucket = hash / kShards % (offered_.size() / kBucket) * kBucket;
   uint64_t moved = hash;
   for (size_t i = 0; i < kBucket; ++i) {
     const uint64_t there = offered_[bucket + i].load(std::memory_order_relaxed);
