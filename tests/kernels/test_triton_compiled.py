@@ -61,3 +61,11 @@ def test_shared_memory_leaves_room_for_two_programs(table):
     # of 164 KiB a multiprocessor on sm_80 and 228 KiB on sm_90; sm_86, sm_89 and sm_120 let a program have 99 KiB
     most = {80: 82 * 1024, 90: 99 * 1024}
     assert all(row["shared"] <= most[row["sm"]] for row in table)
+
+
+def test_registers_leave_room_for_programs_beside_each_other(table):
+    # of 65,536 a multiprocessor, for four warps: two programs, and three of 16-bit numbers on sm_90
+    rows = [row for row in table if row["kernel"] == "forward" and row["D"] == 64]
+    assert rows
+    for row in rows:
+        assert row["registers"] <= (168 if row["sm"] == 90 and row["products"] in ("fp16", "bf16") else 255), row
