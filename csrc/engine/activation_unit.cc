@@ -111,7 +111,7 @@ ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, cons
 }
 
 size_t ActivationUnit::scratch() const {
-  const size_t fold = static_cast<size_t>(8 * dim_);
+  const size_t fold = static_cast<size_t>(kernels::kAffineRows * dim_);
   const size_t pool =
       static_cast<size_t>(kBlock + dim_) + layers_.scratch();  // scores, a block's interest, the layers'
   return std::max(fold, pool);

@@ -41,7 +41,7 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameter
     layer.out = semantics.hidden[l];
     layer.activation = semantics.activation;
     if (l > 0) {
-      FloatBuffer& packed = storage_.emplace_back(static_cast<size_t>(layer.in * layer.out));
+      FloatBuffer& packed = storage_.emplace_back(static_cast<size_t>(kernels::PanelsSize(layer.in, layer.out)));
       Kernels().pack_weights(parameters.weights[l], layer.in, layer.in, layer.out, packed.data());
       layer.weights = packed.data();
       layer.bias = Keep(parameters.biases[l], layer.out);

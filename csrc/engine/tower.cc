@@ -24,14 +24,14 @@ Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t
       units_(semantics.hidden.empty() ? 1 : semantics.hidden.front()),
       layers_(semantics, parameters),
       shared_(SharedPart(units_, user + own + context, parameters.weights[0], parameters.biases[0], user, context)),
-      own_weights_(static_cast<size_t>(units_ * own)) {
+      own_weights_(static_cast<size_t>(kernels::PanelsSize(own, units_))) {
   const int64_t in = user + own + context;
   kernels::Kernels().pack_weights(parameters.weights[0] + user, in, own, units_, own_weights_.data());
 }
 
 size_t Tower::scratch() const {
   const size_t tile = static_cast<size_t>(kernels::Kernels().tile * own_);
-  return std::max(static_cast<size_t>(8 * shared_width()), tile + layers_.scratch());
+  return std::max(static_cast<size_t>(kernels::kAffineRows * shared_width()), tile + layers_.scratch());
 }
 
 size_t Tower::bytes() const { return layers_.bytes() + shared_.bytes() + own_weights_.size() * sizeof(float); }

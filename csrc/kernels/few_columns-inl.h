@@ -7,7 +7,6 @@
 #define DIN_INFER_KERNELS_FEW_COLUMNS_INL_H_
 #endif
 
-#include <type_traits>
 #include <utility>
 
 #include "kernels/layers-inl.h"
@@ -20,8 +19,8 @@ namespace din_infer::kernels::HWY_NAMESPACE {
 inline constexpr int kMostColumns = HWY_MAX_BYTES == 64 ? 4 : 2;
 inline constexpr int kUnitVectors = HWY_MAX_BYTES == 64 ? 5 : 4;
 
-// Up to so many columns this is faster than a vector of them: 12 of 16 lanes and 4 of 8 on a Zen 4. None where a vector
-// is one lane.
+// Up to so many columns this is faster than a vector of them: on a Zen 4 12 of 16 lanes and 4 of 8, on an Emerald
+// Rapids 8 of 16 (12 take as long) and 5 of 8. None where a vector is one lane.
 HWY_INLINE int64_t FewColumns() {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   return HWY_MAX_BYTES == 64 ? lanes / 4 * 3 : lanes / 2;
@@ -39,26 +38,33 @@ struct Inputs {
   int64_t next_input, next_column;
 };
 
-// out[c][p] = bias[p] + sum_i x[i][c] * weights(p, i), i in order, for kP vectors p of units; rows `next_row` apart.
-template <int kC, int kP, class DU, class Weights>
-HWY_NOINLINE void UnitProduct(DU d, const Inputs& x, int64_t in, const Weights weights, const float* bias,
-                              float* HWY_RESTRICT out, int64_t next_row) {
+// rows[c][u] = bias[u] + sum_i x[i][c] * weights[i][u], i in order, for kP vectors of units from `unit` on. Where the
+// last panel is narrower than a vector, that has weights of the next input too, in lanes that nothing reads.
+template <int kC, int kP>
+HWY_NOINLINE void UnitProduct(const Layer& layer, const Inputs& x, int64_t unit, float* HWY_RESTRICT rows,
+                              int64_t next_row) {
+  const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  hn::Vec<DU> acc[kP][kC];
+  const float* weights[kP];
+  int64_t next[kP];
+  V acc[kP][kC];
 #pragma GCC unroll 8
   for (int p = 0; p < kP; ++p) {
+    const PanelUnit panel(layer.weights, layer.in, layer.out, unit + p * lanes);
+    weights[p] = panel.at, next[p] = panel.width;
 #pragma GCC unroll 8
-    for (int c = 0; c < kC; ++c) acc[p][c] = hn::LoadU(d, bias + p * lanes);
+    for (int c = 0; c < kC; ++c) acc[p][c] = hn::LoadU(d, layer.bias + unit + p * lanes);
   }
   const float* values = x.values;
 #pragma GCC unroll 2
-  for (int64_t i = 0; i < in; ++i, values += x.next_input) {
-    hn::Vec<DU> value[kC];
+  for (int64_t i = 0; i < layer.in; ++i, values += x.next_input) {
+    V value[kC];
 #pragma GCC unroll 8
     for (int c = 0; c < kC; ++c) value[c] = hn::Set(d, values[c * x.next_column]);
 #pragma GCC unroll 8
     for (int p = 0; p < kP; ++p) {
-      const hn::Vec<DU> weight = weights(p, i);
+      const V weight = hn::LoadU(d, weights[p]);
+      weights[p] += next[p];
 #pragma GCC unroll 8
       for (int c = 0; c < kC; ++c) acc[p][c] = hn::MulAdd(value[c], weight, acc[p][c]);
     }
@@ -66,84 +72,37 @@ HWY_NOINLINE void UnitProduct(DU d, const Inputs& x, int64_t in, const Weights w
 #pragma GCC unroll 8
   for (int p = 0; p < kP; ++p) {
 #pragma GCC unroll 8
-    for (int c = 0; c < kC; ++c) hn::StoreU(acc[p][c], d, out + c * next_row + p * lanes);
+    for (int c = 0; c < kC; ++c) hn::Store(acc[p][c], d, rows + c * next_row + unit + p * lanes);
   }
 }
 
-// Vectors of units of the panels of kUnits. With AVX2 a vector takes two panels; where the last one is alone, it stands
-// in both halves. With AVX-512 half vectors take one each, which costs less than to join them.
-using DPanel = std::conditional_t<HWY_MAX_BYTES == 64, hn::Half<D>, D>;
-
-template <int kP>
-struct WholePanels {
-  const float *lower[kP], *upper[kP];
-
-  WholePanels(const float* panels, int64_t in, int64_t vector, int64_t count) {
-    for (int p = 0; p < kP; ++p) {
-      const int64_t unit = (vector + p) * static_cast<int64_t>(hn::Lanes(DPanel()));
-      lower[p] = panels + unit / kUnits * kUnits * in + unit % kUnits;
-      upper[p] = unit + kUnits < count * kUnits ? lower[p] + kUnits * in : lower[p];
-    }
-  }
-  HWY_INLINE auto operator()(int p, int64_t i) const {
-#if HWY_MAX_BYTES == 32
-    static_assert(HWY_LANES(float) == 2 * kUnits, "a vector takes two panels");
-    const hn::Half<D> half;
-    return hn::Combine(D(), hn::LoadU(half, upper[p] + i * kUnits), hn::LoadU(half, lower[p] + i * kUnits));
-#else
-    static_assert(kUnits % static_cast<int>(hn::MaxLanes(DPanel())) == 0, "a panel takes whole vectors");
-    return hn::LoadU(DPanel(), lower[p] + i * kUnits);
-#endif
-  }
-};
-
-template <int kU>
-struct NarrowPanel {
-  const float* panel;
-  HWY_INLINE auto operator()(int, int64_t i) const { return hn::LoadU(hn::CappedTag<float, kU>(), panel + i * kU); }
-};
-
 // `vectors` <= kP vectors of units.
 template <int kC, int kP>
-HWY_INLINE void WholePanelProduct(int64_t vectors, const Layer& layer, const Inputs& x, int64_t vector, int64_t panels,
-                                  float* rows, int64_t next_row) {
-  const int64_t unit = vector * static_cast<int64_t>(hn::Lanes(DPanel()));
-  if (vectors == kP) {
-    return UnitProduct<kC, kP>(DPanel(), x, layer.in, WholePanels<kP>(layer.weights, layer.in, vector, panels),
-                               layer.bias + unit, rows + unit, next_row);
-  }
-  if constexpr (kP > 1) WholePanelProduct<kC, kP - 1>(vectors, layer, x, vector, panels, rows, next_row);
+HWY_INLINE void UnitProducts(int64_t vectors, const Layer& layer, const Inputs& x, int64_t unit, float* rows,
+                             int64_t next_row) {
+  if (vectors == kP) return UnitProduct<kC, kP>(layer, x, unit, rows, next_row);
+  if constexpr (kP > 1) UnitProducts<kC, kP - 1>(vectors, layer, x, unit, rows, next_row);
 }
 
 template <int kC>
 HWY_NOINLINE void UnitSums(const Layer& layer, const Inputs& x, float* rows, int64_t next_row) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(DPanel()));
-  const int64_t panels = layer.out / kUnits;
-  const int64_t vectors = (panels * kUnits + lanes - 1) / lanes;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const int64_t vectors = (layer.out + lanes - 1) / lanes;
   const int64_t blocks = (vectors + kUnitVectors - 1) / kUnitVectors;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t vector = b * vectors / blocks;
-    WholePanelProduct<kC, kUnitVectors>((b + 1) * vectors / blocks - vector, layer, x, vector, panels, rows, next_row);
+    UnitProducts<kC, kUnitVectors>((b + 1) * vectors / blocks - vector, layer, x, vector * lanes, rows, next_row);
   }
-  int64_t unit = panels * kUnits;
-  const auto narrow = [&](auto width) {
-    constexpr int kU = width;
-    if (layer.out - unit < kU) return;
-    UnitProduct<kC, 1>(hn::CappedTag<float, kU>(), x, layer.in, NarrowPanel<kU>{layer.weights + unit * layer.in},
-                       layer.bias + unit, rows + unit, next_row);
-    unit += kU;
-  };
-  if constexpr (kUnits > 4) narrow(std::integral_constant<int, 4>());
-  narrow(std::integral_constant<int, 2>());
-  narrow(std::integral_constant<int, 1>());
 }
 
-template <class Act>
-HWY_NOINLINE void ActivateUnits(const Layer& layer, float* row) {
+template <class Act, int kC>
+HWY_NOINLINE void ActivateUnits(const Layer& layer, float* rows, int64_t next_row) {
   const D d;
   for (int64_t unit = 0; unit < layer.out; unit += static_cast<int64_t>(hn::Lanes(d))) {
-    const Vectors<1> x{hn::Load(d, row + unit)};
-    hn::Store(Act::Apply(x, UnitLanes{layer, unit})[0], d, row + unit);
+    const auto x = Each<kC>([&](int c) { return hn::Load(d, rows + c * next_row + unit); });
+    const auto y = Act::Apply(x, UnitLanes{layer, unit});
+#pragma GCC unroll 8
+    for (int c = 0; c < kC; ++c) hn::Store(y[c], d, rows + c * next_row + unit);
   }
 }
 
@@ -157,9 +116,7 @@ HWY_NOINLINE void RunFewColumns(const Layers& layers, int64_t in, const float* w
     Layer layer = layers.hidden[l];
     if (l == 0) layer.in = in, layer.weights = weights, layer.bias = bias;
     UnitSums<kC>(layer, x, rows, next_row);
-    WithActivation(layer.activation, [&](auto act) {
-      for (int c = 0; c < kC; ++c) ActivateUnits<decltype(act)>(layer, rows + c * next_row);
-    });
+    WithActivation(layer.activation, [&](auto act) { ActivateUnits<decltype(act), kC>(layer, rows, next_row); });
     x = {rows, 1, next_row};
     std::swap(rows, next_rows);
   }
@@ -181,7 +138,7 @@ HWY_INLINE void RunRemaining(const Layers& layers, int64_t in, const float* weig
   for (; c + kC <= columns; c += kC) {
     RunFewColumns<kC>(layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
   }
-  if constexpr (kC > 1) RunRemaining<kC / 2>(layers, in, weights, bias, tile, c, columns, scratch, out);
+  if constexpr (kC > 1) RunRemaining<kC - 1>(layers, in, weights, bias, tile, c, columns, scratch, out);
 }
 
 }  // namespace din_infer::kernels::HWY_NAMESPACE

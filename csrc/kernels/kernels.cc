@@ -19,12 +19,11 @@ HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
 void PackWeights(const float* w, int64_t stride, int64_t in, int64_t out, float* panels) {
-  for (int64_t unit = 0; unit < out;) {
-    const int64_t width = PanelUnits(out - unit);
+  for (int64_t unit = 0; unit < out; unit += kPanel) {
+    const int64_t width = std::min<int64_t>(kPanel, out - unit);
     for (int64_t i = 0; i < in; ++i) {
       for (int64_t u = 0; u < width; ++u) *panels++ = w[(unit + u) * stride + i];
     }
-    unit += width;
   }
 }
 
@@ -181,15 +180,9 @@ void SoftmaxColumns(float* scores, int64_t count) {
 
 void WeightedSums(const float* panels, int64_t count, int64_t width, const float* weights, float* sums) {
   const int64_t tile = TileColumns();
-  for (int64_t i = 0; i < width;) {
-    const int64_t units = PanelUnits(width - i);
-    const float* panel = panels + i * count;
-    float* to = sums + i * tile;
-    if (units == 8) Product<8, kVectors>(weights, count, panel, FromZero{}, to, tile);
-    if (units == 4) Product<4, kVectors>(weights, count, panel, FromZero{}, to, tile);
-    if (units == 2) Product<2, kVectors>(weights, count, panel, FromZero{}, to, tile);
-    if (units == 1) Product<1, kVectors>(weights, count, panel, FromZero{}, to, tile);
-    i += units;
+  for (int64_t i = 0; i < width; i += kPanel) {
+    const PanelUnit panel(panels, count, width, i);
+    PanelProduct<kVectors>(weights, count, panel.at, panel.width, FromZero{}, sums + i * tile, tile, panel.width);
   }
 }
 

@@ -28,13 +28,19 @@ inline constexpr int64_t kAlignment = 64;
 inline constexpr int64_t kWidestVector = 16;
 inline constexpr int64_t WholeVectors(int64_t n) { return (n + kWidestVector - 1) / kWidestVector * kWidestVector; }
 
+// Floats of `in * out` weights in panels. They are read in whole vectors, too.
+inline constexpr int64_t PanelsSize(int64_t in, int64_t out) { return in * out + kWidestVector; }
+
+// Rows that are mapped together by `affine`.
+inline constexpr int64_t kAffineRows = 16;
+
 // sigmoid(x) = 1 / (1 + 2^(kSigmoidPower x)): -log2(e).
 inline constexpr double kSigmoidPower = -1.4426950408889634;
 
 // A hidden layer.
 struct Layer {
   int64_t in = 0, out = 0;
-  const float* weights = nullptr;  // panels of pack_weights, in * out floats
+  const float* weights = nullptr;  // panels of pack_weights, PanelsSize(in, out) floats
   const float* bias = nullptr;     // [out]
   Activation activation = Activation::kSigmoid;
   const float* alpha = nullptr;  // [out], of prelu and dice
@@ -69,14 +75,14 @@ struct KernelTable {
   int64_t tile;   // columns of a tile
   int64_t lanes;  // floats of a vector
 
-  // w [out, in] with rows `stride` floats apart -> in * out floats of panels.
+  // w [out, in] with rows `stride` floats apart -> the first in * out floats of panels.
   void (*pack_weights)(const float* w, int64_t stride, int64_t in, int64_t out, float* panels);
 
   // Rows [count, width], `stride` floats apart, become columns from `first` on of tiles [columns / tile][width][tile].
   void (*pack_columns)(const float* rows, int64_t stride, int64_t count, int64_t width, float* tiles, int64_t first);
 
   // y = constant + W x for `count` rows x [count, in] and y [count, width], `x_stride` and `y_stride` floats apart.
-  // scratch: 8 * in floats.
+  // scratch: kAffineRows * in floats.
   void (*affine)(const Affine& affine, const float* x, int64_t x_stride, int64_t count, float* y, int64_t y_stride,
                  float* scratch);
 

@@ -21,39 +21,59 @@ namespace din_infer::kernels::HWY_NAMESPACE {
 inline constexpr int kVectors = 3;
 inline constexpr int kUnits = HWY_MAX_BYTES == 64 || HWY_ARCH_ARM_A64 ? 8 : 4;
 
+// Units of a panel, but for the last one, which has those that are left. At least a vector of units, which is what
+// few_columns-inl.h loads.
+inline constexpr int kPanel = std::max<int>(kUnits, HWY_LANES(float));
+static_assert(kPanel % kUnits == 0, "products end where panels do");
+
+// Units of a product of kV vectors. One vector needs as many as a panel has, or its chains wait for themselves.
+template <int kV>
+inline constexpr int kProductUnits = kV == 1 ? kPanel : kUnits;
+
 HWY_INLINE int64_t TileColumns() { return kVectors * static_cast<int64_t>(hn::Lanes(D())); }
 
-// Widest panel, a power of two up to kUnits, that fits into the units that are left.
-HWY_INLINE int64_t PanelUnits(int64_t left) {
-  int64_t units = kUnits;
-  while (units > left) units /= 2;
-  return units;
-}
+// What a matrix in panels has of `unit`: input i's weight is at[i * width], those of the units behind it follow.
+struct PanelUnit {
+  const float* at;
+  int64_t width;  // of the panel
+  int64_t left;   // units in the panel from this one on
+
+  PanelUnit(const float* panels, int64_t in, int64_t units, int64_t unit) {
+    const int64_t first = unit / kPanel * kPanel;
+    width = std::min<int64_t>(kPanel, units - first);
+    left = first + width - unit;
+    at = panels + first * in + (unit - first);
+  }
+};
 
 // Where the chains of multiply-adds start: a bias per unit, zero, or a value per column.
 struct FromBias {
   const float* bias;
   HWY_INLINE V operator()(int u, int64_t) const { return hn::Set(D(), bias[u]); }
+  HWY_INLINE FromBias After(int units) const { return {bias + units}; }
 };
 struct FromZero {
   HWY_INLINE V operator()(int, int64_t) const { return hn::Zero(D()); }
+  HWY_INLINE FromZero After(int) const { return {}; }
 };
 struct FromColumns {
   const float* columns;
   HWY_INLINE V operator()(int, int64_t column) const { return hn::Load(D(), columns + column); }
+  HWY_INLINE FromColumns After(int) const { return *this; }
 };
 
-// out[u][v] = start(u, v) + sum_i x[i][v] * panel[i][u], i in order; `out_stride` floats between units.
+// out[u][v] = start(u, v) + sum_i x[i][v] * panel[i][u], i in order, for kU units of a panel of `width`; `out_stride`
+// floats between units.
 // Never inlined: gcc 12 would keep an accumulator of the AVX2 form in memory, next to an activation, and halve its
 // speed.
 template <int kU, int kV, class Start>
-HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* HWY_RESTRICT panel, const Start& start,
-                          float* HWY_RESTRICT out, int64_t out_stride) {
+HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* HWY_RESTRICT panel, int64_t width,
+                          const Start& start, float* HWY_RESTRICT out, int64_t out_stride) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t stride = TileColumns();
   V acc[kU][kV];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int u = 0; u < kU; ++u) {
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) acc[u][v] = start(u, v * lanes);
@@ -63,27 +83,39 @@ HWY_NOINLINE void Product(const float* HWY_RESTRICT x, int64_t in, const float* 
     V column[kV];
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) column[v] = hn::Load(d, x + i * stride + v * lanes);
-    if constexpr (std::is_same_v<Start, FromBias>) hwy::Prefetch(panel + (in + i) * kU);  // of the next panel
-#pragma GCC unroll 8
+    if constexpr (std::is_same_v<Start, FromBias>) hwy::Prefetch(panel + (in + i) * width);  // of the next panel
+#pragma GCC unroll 16
     for (int u = 0; u < kU; ++u) {
-      const V weight = hn::Set(d, panel[i * kU + u]);
+      const V weight = hn::Set(d, panel[i * width + u]);
 #pragma GCC unroll 8
       for (int v = 0; v < kV; ++v) acc[u][v] = hn::MulAdd(column[v], weight, acc[u][v]);
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int u = 0; u < kU; ++u) {
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) hn::Store(acc[u][v], d, out + u * out_stride + v * lanes);
   }
 }
 
+// The product for `units` units of a panel, kU at a time as far as they go.
+template <int kV, int kU = kProductUnits<kV>, class Start>
+HWY_INLINE void PanelProduct(const float* x, int64_t in, const float* panel, int64_t width, Start start, float* out,
+                             int64_t out_stride, int64_t units) {
+  for (; units >= kU; units -= kU) {
+    Product<kU, kV>(x, in, panel, width, start, out, out_stride);
+    panel += kU, out += kU * out_stride, start = start.After(kU);
+  }
+  if constexpr (kU > 1) PanelProduct<kV, kU / 2>(x, in, panel, width, start, out, out_stride, units);
+}
+
 // Units whose sums are known before the first one's activation: while it waits for one exponential, the processor works
 // on the next. 32 in place of a panel of 4 took 3% off a request with AVX2 on a Zen 4. With AVX-512 a panel has 24
-// vectors, enough for that, and the fewer wait the sooner the next product starts: 8 in place of 32 took 1.5% off a tile
-// on an Emerald Rapids and changed nothing on a Zen 4.
-inline constexpr int64_t kSweep = HWY_MAX_BYTES == 64 ? kUnits : 32;
-static_assert(kSweep % kUnits == 0, "a sweep takes whole panels");
+// vectors, enough for that, and the fewer wait the sooner the next product starts: 8 in place of 32 took 1.5% off a
+// tile on an Emerald Rapids and changed nothing on a Zen 4.
+template <int kV>
+inline constexpr int64_t kSweep = HWY_MAX_BYTES == 64 ? kProductUnits<kV> : 32;
+static_assert(kSweep<1> % kProductUnits<1> == 0 && kSweep<2> % kUnits == 0, "a sweep takes whole products");
 
 // A hidden layer keeps its units for the next one.
 struct StoreRows {
@@ -127,31 +159,19 @@ struct AddToOutput {
   }
 };
 
-// The sums of `units` units from `unit` on, of which panels are kU wide as far as they go; returns how many.
-template <int kU, int kV>
-HWY_INLINE int64_t PanelSums(const Layer& layer, const float* x, int64_t unit, int64_t units, float* sums) {
-  int64_t done = 0;
-  for (; done + kU <= units; done += kU) {
-    Product<kU, kV>(x, layer.in, layer.weights + (unit + done) * layer.in, FromBias{layer.bias + unit + done},
-                    sums + done * TileColumns(), TileColumns());
-  }
-  return done;
-}
-
 template <class Act, int kV, class Sink>
 HWY_NOINLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
-  HWY_ALIGN float scratch[kSweep * kVectors * HWY_LANES(float)];
-  for (int64_t first = 0; first < layer.out; first += kSweep) {
-    const int64_t end = std::min(first + kSweep, layer.out);
+  HWY_ALIGN float scratch[kSweep<kV> * kVectors * HWY_LANES(float)];
+  for (int64_t first = 0; first < layer.out; first += kSweep<kV>) {
+    const int64_t end = std::min(first + kSweep<kV>, layer.out);
     float* sums = sink.Sums(scratch, first);
-    int64_t unit = first;
-    const auto add = [&](auto panel) {
-      unit += PanelSums<panel, kV>(layer, x, unit, end - unit, sums + (unit - first) * TileColumns());
-    };
-    add(std::integral_constant<int, kUnits>());
-    if constexpr (kUnits > 4) add(std::integral_constant<int, 4>());
-    add(std::integral_constant<int, 2>());
-    add(std::integral_constant<int, 1>());
+    for (int64_t unit = first; unit < end;) {
+      const PanelUnit panel(layer.weights, layer.in, layer.out, unit);
+      const int64_t units = std::min(panel.left, end - unit);
+      PanelProduct<kV>(x, layer.in, panel.at, panel.width, FromBias{layer.bias + unit},
+                       sums + (unit - first) * TileColumns(), TileColumns(), units);
+      unit += units;
+    }
     sink.template Activate<Act, kV>(layer, first, end, sums);
   }
 }
@@ -167,7 +187,7 @@ HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weigh
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (layers.count == 0) {
-    return Product<1, kV>(x, in, weights, FromBias{bias}, out, TileColumns());
+    return Product<1, kV>(x, in, weights, 1, FromBias{bias}, out, TileColumns());
   }
 #pragma GCC unroll 8
   for (int v = 0; v < kV; ++v) hn::Store(hn::Set(d, layers.bias[0]), d, out + v * lanes);
