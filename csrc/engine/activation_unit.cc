@@ -62,41 +62,22 @@ PackedAffine HadamardBiases(int64_t dim, int64_t units, const float* w, const fl
 }  // namespace
 
 // The declared scale multiplies the weight a, so it goes into the output layer.
-struct ActivationUnit::Scaled {
-  Scaled(const UnitSemantics& semantics, int64_t dim, const LayerParameters& unscaled) : parameters(unscaled) {
-    const int64_t in = semantics.hidden.empty() ? semantics.InputWidth(dim) : semantics.hidden.back();
-    weights.assign(unscaled.weights.back(), unscaled.weights.back() + in);
-    bias = *unscaled.biases.back();
-    if (semantics.scale.has_value()) {
-      for (float& w : weights) w *= *semantics.scale;
-      bias *= *semantics.scale;
-    }
-    parameters.weights.back() = weights.data();
-    parameters.biases.back() = &bias;
-  }
-  Scaled(const Scaled&) = delete;
-  Scaled& operator=(const Scaled&) = delete;
-
-  LayerParameters parameters;
-  std::vector<float> weights;
-  float bias;
-};
-
 ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters)
-    : ActivationUnit(semantics, dim, Scaled(semantics, dim, parameters)) {}
+    : ActivationUnit(semantics, dim,
+                     ScaledParameters(semantics, semantics.InputWidth(dim), parameters, semantics.scale.value_or(1))) {}
 
-ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled)
+ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, const ScaledParameters& scaled)
     : dim_(dim),
       units_(FirstUnits(semantics)),
       softmax_(semantics.softmax),
       bias_at_(WholeTiles(dim * units_)),
       interaction_(semantics.interaction),
-      layers_(semantics, scaled.parameters),
+      layers_(semantics, scaled),
       fold_(interaction_ == Interaction::kOuter
-                ? OuterFold(dim, units_, bias_at_, scaled.parameters.weights[0], scaled.parameters.biases[0])
-                : HadamardBiases(dim, units_, scaled.parameters.weights[0], scaled.parameters.biases[0])) {
+                ? OuterFold(dim, units_, bias_at_, scaled.view().weights[0], scaled.view().biases[0])
+                : HadamardBiases(dim, units_, scaled.view().weights[0], scaled.view().biases[0])) {
   if (interaction_ == Interaction::kOuter) return;
-  const float* w = scaled.parameters.weights[0];
+  const float* w = scaled.view().weights[0];
   const int64_t in = 4 * dim;
   FloatBuffer differences(static_cast<size_t>(units_ * dim));
   for (int64_t h = 0; h < units_; ++h) {

@@ -54,8 +54,7 @@ class ActivationUnit {
   int64_t PairWork() const { return ScoreWork() + dim_; }  // with its share of the pooling
 
  private:
-  struct Scaled;
-  ActivationUnit(const UnitSemantics& semantics, int64_t dim, const Scaled& scaled);
+  ActivationUnit(const UnitSemantics& semantics, int64_t dim, const ScaledParameters& scaled);
   kernels::Partial PoolScoredBlock(float* scores, const PackedKeys& keys, int64_t block, float* interest) const;
   template <class PoolOne>  // (block, interest) -> Partial
   void PoolBlocks(const PackedKeys& keys, const PoolOne& pool_one, float* block_interest, float* interest) const;

@@ -7,6 +7,28 @@ namespace din_infer {
 
 using kernels::Kernels;
 
+ScaledParameters::ScaledParameters(const LayerSemantics& semantics, int64_t in, const LayerParameters& unscaled,
+                                   float scale)
+    : view_(unscaled) {
+  const size_t hidden = semantics.hidden.size();
+  for (size_t l = 0; l <= hidden; ++l) {
+    const int64_t out = l < hidden ? semantics.hidden[l] : 1;
+    const bool sigmoid = l < hidden && semantics.activation == Activation::kSigmoid;
+    const double factor = l == hidden ? scale : sigmoid ? kernels::kSigmoidPower : 1;
+    if (factor != 1) {
+      view_.weights[l] = Times(factor, view_.weights[l], in * out);
+      view_.biases[l] = Times(factor, view_.biases[l], out);
+    }
+    in = out;
+  }
+}
+
+const float* ScaledParameters::Times(double factor, const float* values, int64_t n) {
+  std::vector<float>& scaled = storage_.emplace_back(values, values + n);
+  for (float& value : scaled) value = static_cast<float>(factor * value);
+  return scaled.data();
+}
+
 int64_t WholeTiles(int64_t columns) { return (columns + Kernels().tile - 1) / Kernels().tile * Kernels().tile; }
 
 int64_t ColumnPlace(int64_t column, int64_t dim) {
@@ -33,7 +55,8 @@ PackedAffine::PackedAffine(int64_t in, int64_t width, const float* weights, int6
   view_ = {in, WholeTiles(width), constant_.data(), linear_.data()};
 }
 
-PackedLayers::PackedLayers(const LayerSemantics& semantics, const LayerParameters& parameters) {
+PackedLayers::PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled) {
+  const LayerParameters& parameters = scaled.view();
   const size_t count = semantics.hidden.size();
   for (size_t l = 0; l < count; ++l) {
     kernels::Layer layer;

@@ -17,6 +17,23 @@ struct LayerParameters {
   std::vector<float> eps;                      // per hidden layer
 };
 
+// Parameters with the factors in them that kernels leave out: that of a sigmoid's exponent in its layer, and `scale` in
+// the output. Weights of `in` inputs; what has no factor stays where it was.
+class ScaledParameters {
+ public:
+  ScaledParameters(const LayerSemantics& semantics, int64_t in, const LayerParameters& unscaled, float scale);
+  ScaledParameters(const ScaledParameters&) = delete;
+  ScaledParameters& operator=(const ScaledParameters&) = delete;
+
+  const LayerParameters& view() const { return view_; }
+
+ private:
+  const float* Times(double factor, const float* values, int64_t n);
+
+  LayerParameters view_;
+  std::vector<std::vector<float>> storage_;
+};
+
 // Rows rounded up to whole tiles.
 int64_t WholeTiles(int64_t columns);
 
@@ -48,7 +65,7 @@ class PackedAffine {
 // request.
 class PackedLayers {
  public:
-  PackedLayers(const LayerSemantics& semantics, const LayerParameters& parameters);
+  PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled);
   PackedLayers(PackedLayers&&) = default;  // view_ points into what is moved along; a copy's would not
 
   const kernels::Layers& view() const { return view_; }

@@ -20,13 +20,18 @@ PackedAffine SharedPart(int64_t units, int64_t in, const float* w, const float* 
 
 Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context,
              const LayerParameters& parameters)
+    : Tower(semantics, user, own, context, ScaledParameters(semantics, user + own + context, parameters, 1)) {}
+
+Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context,
+             const ScaledParameters& scaled)
     : own_(own),
       units_(semantics.hidden.empty() ? 1 : semantics.hidden.front()),
-      layers_(semantics, parameters),
-      shared_(SharedPart(units_, user + own + context, parameters.weights[0], parameters.biases[0], user, context)),
+      layers_(semantics, scaled),
+      shared_(
+          SharedPart(units_, user + own + context, scaled.view().weights[0], scaled.view().biases[0], user, context)),
       own_weights_(static_cast<size_t>(kernels::PanelsSize(own, units_))) {
   const int64_t in = user + own + context;
-  kernels::Kernels().pack_weights(parameters.weights[0] + user, in, own, units_, own_weights_.data());
+  kernels::Kernels().pack_weights(scaled.view().weights[0] + user, in, own, units_, own_weights_.data());
 }
 
 size_t Tower::scratch() const {

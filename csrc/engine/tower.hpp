@@ -27,6 +27,8 @@ class Tower {
   const float* Probabilities(const float* own, int64_t count, const float* bias, FloatBuffer& scratch) const;
 
  private:
+  Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context, const ScaledParameters& scaled);
+
   int64_t own_, units_;
   PackedLayers layers_;
   PackedAffine shared_;

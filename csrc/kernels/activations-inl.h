@@ -177,12 +177,6 @@ HWY_INLINE Vectors<kN> OneOverOnePlusPower(const Vectors<kN>& t) {
   return Reciprocal(Each<kN>([&](int i) { return hn::MulAdd(whole[i], p[i], hn::Set(d, 1.0f)); }));
 }
 
-template <int kN>
-HWY_INLINE Vectors<kN> Sigmoid(const Vectors<kN>& x) {
-  return OneOverOnePlusPower(
-      Each<kN>([&](int i) { return hn::Mul(x[i], hn::Set(D(), static_cast<float>(kSigmoidPower))); }));
-}
-
 // tanh(x) = -m / (2 + m) with m = e^(-2|x|) - 1, which keeps its relative accuracy near 0: within 2.5 ulp.
 HWY_INLINE V Tanh(V x) {
   const D d;
@@ -209,10 +203,10 @@ struct UnitLanes {
 };
 
 // One functor per activation, applied to vectors of the lanes of `of`.
-struct ActSigmoid {
+struct ActSigmoid {  // whose layer has kSigmoidPower in its weights and biases
   template <int kN, class Of>
   static HWY_INLINE Vectors<kN> Apply(const Vectors<kN>& x, const Of&) {
-    return Sigmoid(x);
+    return OneOverOnePlusPower(x);
   }
 };
 struct ActRelu {

@@ -190,7 +190,8 @@ void SigmoidTile(float* values) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t i = 0; i < TileColumns(); i += lanes) {
-    hn::Store(Sigmoid(Vectors<1>{hn::Load(d, values + i)})[0], d, values + i);
+    const V t = hn::Mul(hn::Load(d, values + i), hn::Set(d, static_cast<float>(kSigmoidPower)));
+    hn::Store(OneOverOnePlusPower(Vectors<1>{t})[0], d, values + i);
   }
 }
 

@@ -34,7 +34,7 @@ inline constexpr int64_t PanelsSize(int64_t in, int64_t out) { return in * out +
 // Rows that are mapped together by `affine`.
 inline constexpr int64_t kAffineRows = 16;
 
-// sigmoid(x) = 1 / (1 + 2^(kSigmoidPower x)): -log2(e).
+// sigmoid(x) = 1 / (1 + 2^(kSigmoidPower x)): -log2(e). Weights and biases of layers with a sigmoid have it in them.
 inline constexpr double kSigmoidPower = -1.4426950408889634;
 
 // A hidden layer.

@@ -46,7 +46,8 @@ class OneUnit {
       : alpha_(kWidestVector, alpha),
         mean_(kWidestVector, mean),
         power_(kWidestVector, static_cast<float>(kSigmoidPower / std::sqrt(var))) {
-    layer_ = {1, 1, one_.data(), zero_.data(), activation, alpha_.data(), mean_.data(), power_.data()};
+    if (activation == Activation::kSigmoid) weight_.assign(kWidestVector, static_cast<float>(kSigmoidPower));
+    layer_ = {1, 1, weight_.data(), zero_.data(), activation, alpha_.data(), mean_.data(), power_.data()};
   }
 
   std::vector<float> operator()(const std::vector<float>& x, size_t columns) const {
@@ -57,7 +58,7 @@ class OneUnit {
     for (size_t i = 0; i < x.size(); i += columns) {
       const size_t count = std::min(columns, x.size() - i);
       std::copy_n(x.begin() + static_cast<int64_t>(i), count, column.begin());
-      Kernels().run_layers(layers, 1, one_.data(), zero_.data(), column.data(), static_cast<int64_t>(count),
+      Kernels().run_layers(layers, 1, weight_.data(), zero_.data(), column.data(), static_cast<int64_t>(count),
                            scratch.data(), out.data());
       y.insert(y.end(), out.begin(), out.begin() + static_cast<int64_t>(count));
     }
@@ -68,7 +69,7 @@ class OneUnit {
   }
 
  private:
-  FloatBuffer one_ = FloatBuffer(kWidestVector, 1), zero_ = FloatBuffer(kWidestVector);
+  FloatBuffer one_ = FloatBuffer(kWidestVector, 1), zero_ = FloatBuffer(kWidestVector), weight_ = one_;
   FloatBuffer alpha_, mean_, power_;
   Layer layer_;
 };
