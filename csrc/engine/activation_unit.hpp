@@ -62,7 +62,7 @@ class ActivationUnit {
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
   bool softmax_;
-  int64_t bias_at_;  // place of the biases in a folded query
+  int64_t bias_at_;  // place of the biases in a folded query; they are the space that panels need at their end
   Interaction interaction_;
   PackedLayers layers_;
   PackedAffine fold_;              // outer: the whole folded query; hadamard: its biases

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace din_infer {
 
@@ -24,8 +25,9 @@ ScaledParameters::ScaledParameters(const LayerSemantics& semantics, int64_t in, 
 }
 
 const float* ScaledParameters::Times(double factor, const float* values, int64_t n) {
+  constexpr double kLargest = std::numeric_limits<float>::max();  // weights are finite and stay so
   std::vector<float>& scaled = storage_.emplace_back(values, values + n);
-  for (float& value : scaled) value = static_cast<float>(factor * value);
+  for (float& value : scaled) value = static_cast<float>(std::clamp(factor * value, -kLargest, kLargest));
   return scaled.data();
 }
 

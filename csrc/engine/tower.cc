@@ -36,7 +36,7 @@ Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t
 
 size_t Tower::scratch() const {
   const size_t tile = static_cast<size_t>(kernels::Kernels().tile * own_);
-  return std::max(static_cast<size_t>(kernels::kAffineRows * shared_width()), tile + layers_.scratch());
+  return std::max(static_cast<size_t>(shared_width()), tile + layers_.scratch());
 }
 
 size_t Tower::bytes() const { return layers_.bytes() + shared_.bytes() + own_weights_.size() * sizeof(float); }

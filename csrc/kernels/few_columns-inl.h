@@ -39,7 +39,8 @@ struct Inputs {
 };
 
 // rows[c][u] = bias[u] + sum_i x[i][c] * weights[i][u], i in order, for kP vectors of units from `unit` on. Where the
-// last panel is narrower than a vector, that has weights of the next input too, in lanes that nothing reads.
+// last panel is narrower than a vector, there are weights of the next input in lanes that nothing reads, and for the
+// last input what lies behind the panels.
 template <int kC, int kP>
 HWY_NOINLINE void UnitProduct(const Layer& layer, const Inputs& x, int64_t unit, float* HWY_RESTRICT rows,
                               int64_t next_row) {

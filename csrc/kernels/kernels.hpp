@@ -28,8 +28,8 @@ inline constexpr int64_t kAlignment = 64;
 inline constexpr int64_t kWidestVector = 16;
 inline constexpr int64_t WholeVectors(int64_t n) { return (n + kWidestVector - 1) / kWidestVector * kWidestVector; }
 
-// Floats of `in * out` weights in panels. They are read in whole vectors, too.
-inline constexpr int64_t PanelsSize(int64_t in, int64_t out) { return in * out + kWidestVector; }
+// Space for in * out weights in panels: the last input's are read as a whole vector, too.
+inline constexpr int64_t PanelsSize(int64_t in, int64_t out) { return in * out + kWidestVector - 1; }
 
 // Rows that are mapped together by `affine`.
 inline constexpr int64_t kAffineRows = 16;
@@ -82,7 +82,7 @@ struct KernelTable {
   void (*pack_columns)(const float* rows, int64_t stride, int64_t count, int64_t width, float* tiles, int64_t first);
 
   // y = constant + W x for `count` rows x [count, in] and y [count, width], `x_stride` and `y_stride` floats apart.
-  // scratch: kAffineRows * in floats.
+  // scratch: in floats for each of up to kAffineRows rows.
   void (*affine)(const Affine& affine, const float* x, int64_t x_stride, int64_t count, float* y, int64_t y_stride,
                  float* scratch);
 
@@ -91,8 +91,9 @@ struct KernelTable {
   void (*scale_panels)(int64_t in, int64_t units, const float* constant, const float* scaled, const float* x,
                        float* out);
 
-  // One tile of columns through all layers, the first with weights and bias of its own; `columns` <= tile outputs are
-  // meant. scratch: 2 * WholeVectors(widest) * tile floats. Writes whole vectors to out [tile].
+  // One tile of columns through all layers, the first with weights (PanelsSize) and bias (WholeVectors) of its own;
+  // `columns` <= tile outputs are meant. scratch: 2 * WholeVectors(widest) * tile floats. Writes whole vectors to out
+  // [tile].
   void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias,
                      const float* columns_tile, int64_t columns, float* scratch, float* out);
 

@@ -91,6 +91,25 @@ TEST(ActivationUnit, AgreesWithTheReferenceForEveryShape) {
   ExpectAccurate(Unit({36, 11}, Activation::kDice, Interaction::kOuter, true), 36, 400, true);
 }
 
+TEST(ActivationUnit, FoldsManyWideQueriesWithoutHiddenLayers) {
+  ExpectAccurate(Unit({}, Activation::kSigmoid, Interaction::kOuter, false), 64, 40, false, 17);
+}
+
+TEST(ActivationUnit, AWeightThatTheSigmoidsFactorWouldTakePastFloatsStaysFinite) {
+  const UnitSemantics semantics = Unit({1}, Activation::kSigmoid, Interaction::kHadamard, false);
+  RandomUnit random(semantics, 1, 7);
+  LayerParameters parameters = random.parameters();
+  const float huge[] = {0, 3e38f, 0, 0};  // of q, k, q - k and q * k
+  parameters.weights[0] = huge;
+  const ActivationUnit unit(semantics, 1, parameters);
+  FloatBuffer folded(static_cast<size_t>(unit.folded_size())), scratch(unit.scratch());
+  FloatBuffer tile(static_cast<size_t>(kernels::Kernels().tile)), scores(tile.size());
+  const float query = 0;
+  unit.Fold(&query, 1, 1, folded.data(), scratch.data());
+  unit.Scores(folded.data(), tile.data(), 1, scratch.data(), scores.data());
+  EXPECT_TRUE(std::isfinite(scores[0])) << scores[0];
+}
+
 TEST(ActivationUnit, TheHistorysSideAgreesWithTheReference) {
   for (Activation activation : kActivations) {
     for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
