@@ -51,7 +51,7 @@ test: test-cpp build $(STAMPS)/examples-packages $(STAMPS)/cluster-packages
 
 # gRPC, for the example server; where it cannot be installed its test says so.
 $(STAMPS)/examples-packages: $(STAMPS)/venv
-	scripts/system-packages $(PYTHON) libgrpc++-dev protobuf-compiler-grpc
+	scripts/system-packages $(PYTHON) libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc
 	@touch $@
 
 # Ray, and Spark with its Java, for bulk scoring on them; where they cannot be installed their tests say so.
