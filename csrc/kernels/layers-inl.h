@@ -110,9 +110,9 @@ HWY_INLINE void PanelProduct(const float* x, int64_t in, const float* panel, int
 }
 
 // Units whose sums are known before the first one's activation: while it waits for one exponential, the processor works
-// on the next. 32 in place of 4 took 3% off a request with AVX2 on a Zen 4. With AVX-512 a product has 24
-// vectors, enough for that, and the fewer wait the sooner the next product starts: 8 in place of 32 took 1.5% off a
-// tile on an Emerald Rapids and changed nothing on a Zen 4.
+// on the next. 32 in place of 4 took 3% off a request with AVX2 on a Zen 4. With AVX-512 a product has 24 vectors,
+// enough for that, and the fewer wait the sooner the next product starts: 8 in place of 32 took 1.5% off a tile on an
+// Emerald Rapids and changed nothing on a Zen 4.
 template <int kV>
 inline constexpr int64_t kSweep = HWY_MAX_BYTES == 64 ? kProductUnits<kV> : 32;
 static_assert(kSweep<1> % kProductUnits<1> == 0 && kSweep<2> % kUnits == 0, "a sweep takes whole products");

@@ -29,7 +29,7 @@ def draw_times(table: Sequence[Row], title: str, note: str, path: Path) -> None:
             _panel(axis, [row for row in table if row.case == case], case if len(cases) > 1 else "")
         for axis in axes[len(cases) :]:
             axis.remove()
-        figure.supxlabel(f"In brackets: times din_infer on the same model. {note}", fontsize=7, color="#475569")
+        figure.supxlabel(f"In brackets: times din_infer on the same model.\n{note}", fontsize=7, color="#475569")
 
 
 def draw_scaling(
