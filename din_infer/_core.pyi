@@ -112,5 +112,5 @@ def targets() -> list[str]:
 def target() -> str:
     """The target in use; the environment variable DIN_INFER_TARGET forces one."""
 
-def fma_peak_gflops() -> float:
-    """Multiply-adds that one core does with the target in use, in GFLOP/s, each as two; takes some 20 ms."""
+def fma_gflops(seconds: float, threads: int = 1) -> float:
+    """Multiply-adds that so many threads do at once with the target in use, in GFLOP/s, each as two operations."""

@@ -13,56 +13,11 @@
 #include "kernels/affine-inl.h"
 #include "kernels/few_columns-inl.h"
 #include "kernels/layers-inl.h"
+#include "kernels/pack-inl.h"
 #include "kernels/stored-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
-
-void PackWeights(const float* w, int64_t stride, int64_t in, int64_t out, float* panels) {
-  for (int64_t unit = 0; unit < out; unit += kPanel) {
-    const int64_t width = std::min<int64_t>(kPanel, out - unit);
-    for (int64_t i = 0; i < in; ++i) {
-      for (int64_t u = 0; u < width; ++u) *panels++ = w[(unit + u) * stride + i];
-    }
-  }
-}
-
-#if HWY_TARGET == HWY_SCALAR
-inline constexpr int64_t kSquare = 1;
-void PackSquare(const float* rows, int64_t, float* columns) { *columns = *rows; }
-#else
-// Four rows and columns at a time: a store of four floats takes as long as one of one.
-inline constexpr int64_t kSquare = 4;
-HWY_INLINE void PackSquare(const float* rows, int64_t stride, float* columns) {
-  const hn::FixedTag<float, 4> d;
-  const auto a = hn::LoadU(d, rows), b = hn::LoadU(d, rows + stride);
-  const auto c = hn::LoadU(d, rows + 2 * stride), e = hn::LoadU(d, rows + 3 * stride);
-  const auto ab = hn::InterleaveLower(d, a, b), more_ab = hn::InterleaveUpper(d, a, b);
-  const auto ce = hn::InterleaveLower(d, c, e), more_ce = hn::InterleaveUpper(d, c, e);
-  const int64_t tile = TileColumns();
-  hn::Store(hn::ConcatLowerLower(d, ce, ab), d, columns);
-  hn::Store(hn::ConcatUpperUpper(d, ce, ab), d, columns + tile);
-  hn::Store(hn::ConcatLowerLower(d, more_ce, more_ab), d, columns + 2 * tile);
-  hn::Store(hn::ConcatUpperUpper(d, more_ce, more_ab), d, columns + 3 * tile);
-}
-#endif
-
-void PackColumns(const float* rows, int64_t stride, int64_t count, int64_t width, float* tiles, int64_t first) {
-  if (width == 0) return;  // tiles may be a null pointer
-  const int64_t tile = TileColumns();
-  for (int64_t c = 0; c < count;) {
-    const int64_t column = first + c;
-    const float* row = rows + c * stride;
-    float* to = tiles + column / tile * tile * width + column % tile;
-    const int64_t many = column % kSquare == 0 && count - c >= kSquare ? kSquare : 1;
-    int64_t i = 0;
-    for (; many == kSquare && i + kSquare <= width; i += kSquare) PackSquare(row + i, stride, to + i * tile);
-    for (; i < width; ++i) {
-      for (int64_t m = 0; m < many; ++m) to[i * tile + m] = row[m * stride + i];
-    }
-    c += many;
-  }
-}
 
 // Tiles of at most kV vectors.
 template <int kV>

@@ -1,6 +1,5 @@
 #include "kernels/peak.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -56,23 +55,23 @@ namespace din_infer::kernels {
 
 HWY_EXPORT(RunChains);
 
-double FmaPeakGflops() {
-  Kernels();  // chooses the target
-  constexpr int kRuns = 20;
-  constexpr int64_t kRepeats = 200'000;  // about a millisecond
+double FmaGflops(double seconds) {
+  Kernels();                            // chooses the target
+  constexpr int64_t kRepeats = 20'000;  // about a tenth of a millisecond
   // Read at run time, or the compiler works the chains out. They settle near 2, far from slow subnormal numbers.
   volatile float factor = 0.5f, step = 1.0f;
   volatile double sink = 0;
-  double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
+  double done = 0;
+  std::chrono::duration<double> passed{};
+  const auto start = std::chrono::steady_clock::now();
+  do {
     int64_t operations = 0;
-    const auto start = std::chrono::steady_clock::now();
     sink = HWY_DYNAMIC_DISPATCH(RunChains)(kRepeats, factor, step, &operations);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(operations) / seconds.count() / 1e9);
-  }
+    done += static_cast<double>(operations);
+    passed = std::chrono::steady_clock::now() - start;
+  } while (passed.count() < seconds);
   static_cast<void>(sink);
-  return best;
+  return done / passed.count() / 1e9;
 }
 
 }  // namespace din_infer::kernels

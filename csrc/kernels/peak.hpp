@@ -3,9 +3,9 @@
 
 namespace din_infer::kernels {
 
-// GFLOP/s of one core, with the target that Kernels() uses: independent chains of multiply-adds that never leave their
-// registers, each counted as two operations. The best of several runs of about a millisecond.
+// GFLOP/s of the core that the calling thread is on, over `seconds` or a little more, with the target that Kernels()
+// uses: independent chains of multiply-adds that never leave their registers, each counted as two operations.
 // Throws InputError as Kernels() does.
-double FmaPeakGflops();
+double FmaGflops(double seconds);
 
 }  // namespace din_infer::kernels

@@ -157,12 +157,13 @@ TEST(Kernels, NaNStaysNaNAndInfinityHasItsLimitInEveryActivation) {
   expect(Activation::kDice, -kInfinity, kInfinity);
 }
 
-// Columns that are packed by fours where they can be; nothing is written beside them.
+// Columns that are packed by vectors and fours where they can be; nothing is written beside them.
 TEST(Kernels, RowsBecomeColumnsFromAnyPlaceOn) {
   const int64_t tile = Kernels().tile;
   for (const int64_t width : {0, 1, 3, 4, 7, 8, 17}) {
-    for (const int64_t first : {int64_t{0}, int64_t{1}, int64_t{4}, tile - 1, tile, tile + 2}) {
-      for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{4}, int64_t{6}, tile, 2 * tile + 5}) {
+    for (const int64_t first : {int64_t{0}, int64_t{1}, int64_t{4}, tile / 3, tile - 1, tile, tile + 2}) {
+      for (const int64_t count :
+           {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{4}, int64_t{6}, tile / 3, tile / 3 + 5, tile, 2 * tile + 5}) {
         const int64_t stride = width + 1, columns = (first + count + tile) / tile * tile;
         std::vector<float> rows(static_cast<size_t>(count * stride + 1));
         std::iota(rows.begin(), rows.end(), 1.0f);

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from din_infer.bench.figures import draw_times
 from din_infer.bench.machine import machine_facts, machine_line
 from din_infer.bench.timing import Measurement
@@ -34,12 +36,11 @@ def rows(
     case: str,
     measurements: Sequence[Measurement],
     flops: int | None = None,
-    peak_gflops: float | None = None,
     runs: int = 1,
 ) -> list[Row]:
     """`runs` is how often the timed work does what is reported: 50 requests timed together are reported per request.
 
-    `flops` are those of one run, `peak_gflops` the most that the threads in use could do of them.
+    `flops` are those of one run; the percentage of the peak is the median over the samples, each with its own peak.
     """
     medians = {m.name: m.median for m in measurements}
     return [
@@ -54,10 +55,15 @@ def rows(
             times_ours=m.median / medians[m.versus or m.name],
             max_difference=m.max_difference,
             gflops=flops / m.median / 1e9 if flops else None,
-            peak_percent=100 * flops / m.median / 1e9 / peak_gflops if flops and peak_gflops else None,
+            peak_percent=_peak_percent(flops, m) if flops and m.peaks else None,
         )
         for m in measurements
     ]
+
+
+def _peak_percent(flops: int, measurement: Measurement) -> float:
+    gflops = flops / np.array(measurement.seconds) / 1e9
+    return float(100 * np.median(gflops / measurement.peaks))
 
 
 def results(kind: str, settings: Mapping[str, Any], table: Sequence[Row], **more: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from din_infer import _core
 from din_infer.bench import calls, kernel, scaling, timing
 from din_infer.bench.calls import Call
 from din_infer.bench.kernel import KernelCase
+from din_infer.bench.peak import FmaPeak
 from din_infer.bench.peers.peer import Absent, Peer
 from din_infer.bench.report import Row, plain, rows
 from din_infer.bench.scaling import Length, Memory
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class KernelReport:
-    """`peak_gflops` is the FMA peak of one core times the threads."""
+    """`peak_gflops` is the highest FMA peak of all that were measured beside the samples."""
 
     peak_gflops: float
     grid: list[Row]
@@ -42,11 +42,11 @@ class KernelReport:
 
 
 class KernelSuite:
-    """Times cases, and before each the FMA peak, whose highest value counts: clocks change in the course of a run."""
+    """Times cases, each sample between two looks at the FMA peak."""
 
     def __init__(self, threads: int, rounds: int, budget: float, progress: Progress) -> None:
         self._threads, self._rounds, self._budget, self._progress = threads, rounds, budget, progress
-        self._peak = 0.0
+        self._peak = FmaPeak(threads)
         self._absent: dict[str, Absent] = {}
 
     def run(self) -> KernelReport:
@@ -57,11 +57,10 @@ class KernelSuite:
         memory = scaling.memory(scaling.MEMORY, self._threads)
         self._progress("calls from Python")
         called = [calls.unit_call(case, self._threads, self._rounds) for case in kernel.CALLS]
-        peak = self._peak * self._threads
         return KernelReport(
-            peak_gflops=peak,
-            grid=[row for case, m in grid for row in rows(case.name, m, case.flops, peak)],
-            widths=[row for case, m in widths for row in rows(case.widths, m, case.flops, peak)],
+            peak_gflops=self._peak.highest,
+            grid=[row for case, m in grid for row in rows(case.name, m, case.flops)],
+            widths=[row for case, m in widths for row in rows(case.widths, m, case.flops)],
             lengths=lengths,
             memory=memory,
             calls=called,
@@ -70,7 +69,6 @@ class KernelSuite:
 
     def _measure(self, case: KernelCase, what: str, peers: Sequence[Peer]) -> list[Measurement]:
         self._progress(f"{what}: preparing")
-        self._peak = max(self._peak, _core.fma_peak_gflops())
         found, absent = kernel.competitors(case, self._threads, peers)
         self._absent |= {peer.name: peer for peer in absent}
         return self._timed(found, what)
@@ -89,6 +87,7 @@ class KernelSuite:
             relative=True,
             rounds=self._rounds,
             budget=self._budget,
+            peak=self._peak.now,
             progress=lambda text: self._progress(f"{what}: {text}"),
         )
 

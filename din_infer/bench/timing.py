@@ -36,12 +36,16 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds per run, one number a round, and the largest difference to the outputs of `versus`."""
+    """Seconds per run, one number a round, and the largest difference to the outputs of `versus`.
+
+    `peaks` has what `peak` gave around each of the samples; it is empty where there was none.
+    """
 
     name: str
     seconds: tuple[float, ...]
     versus: str | None
     max_difference: float
+    peaks: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -106,19 +110,21 @@ def measure(
     min_rounds: int = 3,
     min_sample: float = 0.005,
     clock: Callable[[], float] = time.perf_counter,
+    peak: Callable[[], float] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Measurement]:
     """Compares, then times the competitors in turns, so that a slow minute of the machine is everyone's.
 
     A competitor that has used `budget` seconds sits out after `min_rounds` rounds. Runs shorter than `min_sample`
     seconds are repeated within one sample. `clock` tells seconds; `time.process_time` those that all threads computed,
-    for machines on which others work.
+    for machines on which others work. `peak` is called before and after each sample, which keeps the mean of the two.
 
     Raises DifferentOutputsError, before anything is timed, as `compare` does.
     """
     progress("comparing outputs")
     differences = compare(competitors, tolerance, relative=relative)
     samples: dict[str, list[float]] = {c.name: [] for c in competitors}
+    peaks: dict[str, list[float]] = {c.name: [] for c in competitors}
     spent = dict.fromkeys(samples, 0.0)
     repeats = {c.name: math.ceil(min_sample / _seconds(c, 1, clock)) for c in competitors}
     for turn in range(rounds):
@@ -129,12 +135,18 @@ def measure(
                 continue
             progress(f"round {turn + 1}/{rounds}: {name}")
             time.sleep(SETTLE_SECONDS)
+            before = peak() if peak else 0.0
             if not samples[name] or samples[name][-1] < 10 * min_sample:
                 competitor.run()  # caches and threads as they are in steady use; long runs do not notice
             seconds = _seconds(competitor, repeats[name], clock)
             samples[name].append(seconds)
+            if peak:
+                peaks[name].append((before + peak()) / 2)
             spent[name] += seconds * repeats[name]
-    return [Measurement(c.name, tuple(samples[c.name]), c.versus, differences[c.name]) for c in competitors]
+    return [
+        Measurement(c.name, tuple(samples[c.name]), c.versus, differences[c.name], tuple(peaks[c.name]))
+        for c in competitors
+    ]
 
 
 def _seconds(competitor: Competitor, repeats: int, clock: Callable[[], float]) -> float:

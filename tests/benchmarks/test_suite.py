@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import timeit
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from din_infer import _core
 from din_infer.batch import Jagged
 from din_infer.bench import calls, kernel, request, scaling
 from din_infer.bench.kernel import KernelCase
+from din_infer.bench.peak import FmaPeak
 from din_infer.bench.peers.peer import Absent, AbsentPeerError, Peer
 from din_infer.bench.tables import duration
 from din_infer.commands import bench
@@ -27,7 +29,23 @@ def test_fma_peak_is_above_what_the_kernel_reaches() -> None:
     case = KernelCase(20, 1000)
     (ours,), _ = kernel.competitors(case, threads=1, peers=())
     seconds = min(timeit.repeat(ours.run, number=1, repeat=5))
-    assert 0 < case.flops / seconds / 1e9 < 1.2 * _core.fma_peak_gflops()  # 1.2: clocks change
+    assert 0 < case.flops / seconds / 1e9 < 1.2 * max(_core.fma_gflops(0.001) for _ in range(20))  # 1.2: clocks change
+
+
+def test_fma_peak_of_two_threads_is_that_of_both() -> None:
+    peak = FmaPeak(threads=2)
+    both = max(peak.now() for _ in range(20))
+    assert peak.highest == both
+    alone = max(_core.fma_gflops(0.001) for _ in range(20))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert both > 0.5 * alone * min(2, processors)
+    assert both < 2.5 * alone
+
+
+def test_a_long_look_takes_as_long_as_asked() -> None:
+    start = timeit.default_timer()
+    _core.fma_gflops(0.05)
+    assert timeit.default_timer() - start >= 0.05
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")

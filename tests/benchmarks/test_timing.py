@@ -62,6 +62,26 @@ def test_turns_alternate_and_slow_ones_sit_out(monkeypatch: pytest.MonkeyPatch) 
     assert measured[1].median == pytest.approx(0.02, rel=0.5)
 
 
+def test_each_sample_has_the_peak_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0)
+    happened: list[str] = []
+    looks = iter(range(100))
+
+    def run() -> npt.NDArray[np.float32]:
+        happened.append("run")
+        return gives(1)()
+
+    def peak() -> float:
+        happened.append("peak")
+        return float(next(looks))
+
+    (measured,) = measure([Competitor("ours", run)], tolerance=0, rounds=2, min_sample=1e-9, peak=peak)
+    assert measured.peaks == (0.5, 2.5)
+    assert happened[-3:] == ["peak", "run", "peak"]
+    (without,) = measure([Competitor("ours", run)], tolerance=0, rounds=2, min_sample=1e-9)
+    assert without.peaks == ()
+
+
 def test_spread() -> None:
     measurement = Measurement("x", tuple(float(i) for i in range(11)), None, 0.0)
     assert measurement.median == 5
