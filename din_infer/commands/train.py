@@ -64,7 +64,10 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Of PyTorch. [default: PyTorch's own]")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a training that was stopped in --out: same data, options, threads."),
+        typer.Option(
+            "--resume",
+            help="Go on with a training that was stopped in --out: same data, options, threads; keep a finished one.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
@@ -118,17 +121,21 @@ def train(
     trainer = Trainer(data, config, device)
     out.mkdir(parents=True, exist_ok=True)
     state_file = out / "training.pt"
-    with _progress_bar(trainer.candidates) as progress:
-        checkpoint, metrics, _ = trainer.run(progress, state_file, resume)
-    save_checkpoint(checkpoint, out)
-    config.write(out / "config.yaml")
+    checkpoint = trainer.finished(out) if resume and not state_file.is_file() else None
+    title = f"{out}: {config.model}" + (", finished before" if checkpoint else "")
+    if checkpoint is None:
+        with _progress_bar(trainer.candidates) as progress:
+            checkpoint = trainer.run(progress, state_file, resume).checkpoint
+        save_checkpoint(checkpoint, out)
+        config.write(out / "config.yaml")
+    metrics = checkpoint.facts["metrics"]
     found = {**metrics, **calibration(checkpoint.facts)}
     (out / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    state_file.unlink()  # not before: a disk that is full by now leaves what --resume needs
+    state_file.unlink(missing_ok=True)  # not before: a disk that is full by now leaves what --resume needs
     if as_json:
         print(json.dumps(found))
     else:
-        print_metrics(f"{out}: {config.model}", metrics)
+        print_metrics(title, metrics)
         print_calibration(found)
 
 

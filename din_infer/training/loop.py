@@ -22,7 +22,7 @@ from din_infer.errors import DataError, InputError, TrainingError
 from din_infer.extras import require
 from din_infer.schema import Schema
 from din_infer.tables import columns_of
-from din_infer.training.checkpoint import Checkpoint
+from din_infer.training.checkpoint import FILE_NAME, Checkpoint, load_checkpoint
 from din_infer.training.config import TrainConfig
 from din_infer.training.embedding import dense_columns
 from din_infer.training.metrics import evaluate
@@ -32,7 +32,7 @@ from din_infer.training.predict import predict_requests
 from din_infer.training.prepare import prepare
 from din_infer.training.regularisation import MiniBatchAware, samples_per_row
 from din_infer.training.requests import Requests, chunk_requests, take_ranges
-from din_infer.training.state import TrainingState
+from din_infer.training.state import TrainingState, check_identity
 from din_infer.training.vocabulary import Vocabulary, build_vocabularies
 
 SPLITS = ("train", "valid", "test")
@@ -128,8 +128,7 @@ class Trainer:
             model = DIN(self.schema, self.semantics, sizes, self.config.dropout, self.config.batch_norm)
             model.embedding.set_dense_statistics(dense_statistics(self.schema, self.splits["train"].requests))
             model.to(self.device).fused = self.device_name == "cuda"
-            files = {f"SHA-256 of {name}": digest for name, digest in self.data.files.items()}
-            identity = {**self._identity(), "threads": torch.get_num_threads(), **files}
+            identity = {**self._identity(), "threads": torch.get_num_threads()}
             state = TrainingState(model, self._optimizer(model), identity)
             if resume and state_file is not None and state_file.is_file():
                 state.load(state_file)
@@ -143,10 +142,25 @@ class Trainer:
         checkpoint = Checkpoint(model.eval(), self.schema, self.semantics, self.vocabularies, facts)
         return Trained(checkpoint, metrics, probabilities)
 
+    def finished(self, run: Path) -> Checkpoint | None:
+        """What this training left in `run` when it ended; None where there is no checkpoint.
+
+        Raises DataError where it is damaged or of another training.
+        """
+        if not (path := run / FILE_NAME).is_file():
+            return None
+        checkpoint = load_checkpoint(run)
+        check_identity(path, self._identity(), checkpoint.facts)
+        return checkpoint
+
     def _identity(self) -> dict[str, Any]:
-        """What, beside their files, two trainings have in common if they end with the same weights; JSON."""
-        data = {name: dict(split.facts) for name, split in self.splits.items()}
-        return {"data": data, "config": self.config.model_dump(mode="json"), "device": self.device_name}
+        """What two trainings have in common if they end with the same weights; JSON. `files` are their SHA-256."""
+        return {
+            "data": {name: dict(split.facts) for name, split in self.splits.items()},
+            "files": dict(self.data.files),
+            "config": self.config.model_dump(mode="json"),
+            "device": self.device_name,
+        }
 
     def _optimizer(self, model: DIN) -> Optimizer:
         penalty = None

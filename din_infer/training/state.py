@@ -63,10 +63,7 @@ class TrainingState:
         content = read_file(path, "the state of a stopped training")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DataError(f"{path}: expected the state of a stopped training of format {FORMAT}, got another file")
-        identity = content.get("identity") or {}
-        for part, value in self.identity.items():
-            if identity.get(part) != value:
-                raise DataError(f"{path}: expected {part} {value}, got {identity.get(part)}")
+        check_identity(path, self.identity, content.get("identity") or {})
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -78,6 +75,18 @@ class TrainingState:
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             message = " ".join(str(error).split())
             raise DataError(f"{path}: expected the state of a stopped training, got {message}") from None
+
+
+def check_identity(path: Path, expected: Mapping[str, Any], got: Mapping[str, Any]) -> None:
+    """Raises DataError that names the first part in which `path` is of another training, of parts that differ."""
+    for part, value in expected.items():
+        other = got.get(part)
+        if other == value:
+            continue
+        if isinstance(value, dict) and isinstance(other, dict):
+            different = [name for name in {**value, **other} if value.get(name) != other.get(name)]
+            value, other = ({name: found.get(name) for name in different} for found in (value, other))
+        raise DataError(f"{path}: expected {part} {value}, got {other}")
 
 
 def _score(valid: Mapping[str, float | None]) -> float | None:

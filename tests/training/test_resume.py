@@ -78,7 +78,7 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     trainer = Trainer(folder, TrainConfig(**SHORT))
     with pytest.raises(KilledError):
         trainer.run(kill_after(0.3 * trainer.candidates), state_file)
-    with pytest.raises(DataError, match=r"training.pt: expected config .*'seed': 1"):
+    with pytest.raises(DataError, match=r"training.pt: expected config {'seed': 1}, got {'seed': 0}"):
         Trainer(folder, TrainConfig(**SHORT, seed=1)).run(state_file=state_file, resume=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -89,7 +89,7 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"training.pt: expected data .*another"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
     write_requests(split_table(5, 60), folder / "valid.parquet", {"part": "valid"})
-    with pytest.raises(DataError, match=r"training.pt: expected SHA-256 of valid.parquet .*, got "):
+    with pytest.raises(DataError, match=r"training.pt: expected files {'valid.parquet': '\w+'}, got {'valid"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
     content = torch.load(state_file, weights_only=True)
     write_requests(split_table(1, 60), folder / "valid.parquet", {"part": "valid"})
@@ -100,6 +100,24 @@ def test_a_file_of_another_training_is_refused(folder: Path) -> None:
     state_file.write_bytes(b"PK")
     with pytest.raises(DataError, match="expected the state of a stopped training, got"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=state_file, resume=True)
+
+
+def test_a_finished_training_is_not_trained_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = typer.Typer()
+    train.register(app)
+    command = [str(folder), "--out", str(folder / "run"), "--epochs", "1", "--resume"]
+    first = CliRunner().invoke(app, command, catch_exceptions=False).output
+    metrics = (folder / "run" / "metrics.json").read_bytes()
+    monkeypatch.setattr(Trainer, "run", lambda *arguments: pytest.fail("trained again"))
+    again = CliRunner().invoke(app, command, catch_exceptions=False).output
+    assert "run: din, finished before" in " ".join(again.split())
+    assert [line for line in again.splitlines() if "test" in line] == [
+        line for line in first.splitlines() if "test" in line
+    ]
+    assert (folder / "run" / "metrics.json").read_bytes() == metrics
+    assert isinstance((CliRunner().invoke(app, [*command, "--seed", "1"])).exception, DataError)
+    with pytest.raises(DataError, match=r"checkpoint.pt: expected config {'seed': 2}, got {'seed': 0}"):
+        Trainer(folder, TrainConfig(epochs=1, seed=2)).finished(folder / "run")
 
 
 def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
@@ -120,7 +138,7 @@ def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
         save(content, path)
 
     monkeypatch.setattr(torch, "save", full)
-    assert isinstance(CliRunner().invoke(app, [*command, "--seed", "1"]).exception, OSError)
+    assert isinstance(CliRunner().invoke(app, [*command[:-1], "--seed", "1"]).exception, OSError)
     assert (folder / "checkpoint.pt").read_bytes() == older
     assert (folder / "training.pt").is_file()
     monkeypatch.undo()
