@@ -11,12 +11,15 @@ namespace {
 // Candidates folded together: fewer read the fold's weights from cache more often, more leave L2.
 constexpr int64_t kGroup = 16;
 
-// A candidate with more than one in kShares of a thread's share of all pairs would keep the others waiting at the end:
-// its history is shared out by blocks of keys, where it has kManyBlocks of them.
+// Threads finish together as the last candidates are shared out by blocks of keys: up to kGroup of the longest
+// histories, where those have more than a block, or a fold takes kSharedFold multiply-adds, which threads share, too.
+// (To meet once more costs some microseconds.) And all candidates with more than one in kShares of a thread's share of
+// all pairs, where they have kManyBlocks.
+constexpr int64_t kSharedFold = 100'000;
 constexpr int64_t kShares = 2;
 constexpr int64_t kManyBlocks = 8;
 
-// The fewest candidates of a group. At the end a thread waits for half a group, so groups are small where a history
+// The fewest candidates of a group. At the end a thread may wait for half a group, so groups are small where a history
 // takes long; but a query folded alone takes 2.5 times its share of four (on a Zen 4), one of two 1.25 times, and as
 // much as scoring 40 keys.
 int64_t SmallestGroup(int64_t keys) { return keys < 125 ? 4 : keys < 500 ? 2 : 1; }
@@ -76,16 +79,8 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     Move(whole_, key_side_, pays);
     RunByKeys(*key_side, batch, parallel);
   }
-  GrowTo(scratch_, static_cast<size_t>(parallel.threads()));
-  for (Scratch& scratch : scratch_) {
-    Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
-    Reserve(scratch.unit, unit.scratch());
-    scratch.folds.reserve(kGroup);  // here, as no thread knows which groups it will get
-    if (cache == nullptr) continue;
-    Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
-    scratch.cached.reserve(kGroup);
-    scratch.hashes.reserve(kGroup);
-  }
+  ReserveScratch(unit, cache, parallel.threads());
+  singles_.clear();
   if (parallel.threads() == 1) {
     SplitCandidates(whole_, kGroup, groups_);
     return RunByCandidates(unit, cache, batch, parallel);
@@ -102,13 +97,48 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   Move(whole_, long_, [&](const CandidateGroup& request) {
     return keys(request) > (kManyBlocks - 1) * kernels::kBlock && keys(request) > share;
   });
-  SplitCandidates(long_, 1, groups_);
-  for (const CandidateGroup& group : groups_) RunByBlocks(unit, batch, group, parallel);
+  groups_.clear();
+  for (const CandidateGroup& request : long_) {
+    for (int64_t row = request.candidates.begin; row < request.candidates.end; ++row) {
+      singles_.push_back({request.request, row, 0});
+      if (static_cast<int64_t>(singles_.size()) == kGroup) RunByCandidates(unit, cache, batch, parallel);
+    }
+  }
   std::sort(whole_.begin(), whole_.end(), [&](const CandidateGroup& a, const CandidateGroup& b) {
     return keys(a) != keys(b) ? keys(a) > keys(b) : a.request < b.request;  // what takes long does not come last
   });
-  SplitForThreads(whole_, batch.keys, pairs(whole_), parallel.threads(), groups_);
+  const int64_t all = pairs(whole_);
+  TakeSingles(unit, batch.keys);
+  SplitForThreads(whole_, batch.keys, all, parallel.threads(), groups_);
   RunByCandidates(unit, cache, batch, parallel);
+}
+
+void UnitRunner::ReserveScratch(const ActivationUnit& unit, const FoldCache* cache, int threads) {
+  const auto reserve = [&](Scratch& scratch) {
+    Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
+    Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
+    scratch.folds.reserve(kGroup);  // here, as no thread knows which groups it will get
+    if (cache == nullptr) return;
+    scratch.cached.reserve(kGroup);
+    scratch.hashes.reserve(kGroup);
+  };
+  GrowTo(scratch_, static_cast<size_t>(threads));
+  for (Scratch& scratch : scratch_) {
+    reserve(scratch);
+    Reserve(scratch.unit, unit.scratch());
+  }
+  if (threads > 1) reserve(shared_);
+}
+
+void UnitRunner::TakeSingles(const ActivationUnit& unit, const std::vector<PackedKeys>& keys) {
+  const int64_t too_few = unit.FoldWork() < kSharedFold ? kernels::kBlock : 0;
+  for (CandidateGroup& request : whole_) {
+    if (keys[static_cast<size_t>(request.request)].count <= too_few) break;
+    Range& range = request.candidates;
+    while (range.size() > 0 && static_cast<int64_t>(singles_.size()) < kGroup) {
+      singles_.push_back({request.request, --range.end, 0});
+    }
+  }
 }
 
 void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel) {
@@ -139,74 +169,92 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
 
 void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
                                  Parallel& parallel) {
-  parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
-    const CandidateGroup& group = groups_[static_cast<size_t>(item)];
-    const Range range = group.candidates;
-    const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
-    Scratch& scratch = scratch_[static_cast<size_t>(slot)];
-    scratch.folds.assign(static_cast<size_t>(range.size()), nullptr);
-    if (keys.count > 0) {
+  const auto row = [&](size_t single) { return singles_[single].row; };
+  Fold(unit, cache, batch, singles_.size(), row, shared_, [&](const float* queries, int64_t missing) {
+    parallel.For(parallel.threads(), [&](int64_t part, int slot) {
       const StepTimer timer = parallel.Time(slot, Step::kFold);
-      Fold(unit, cache, batch, range, scratch);
-    }
-    const StepTimer timer = parallel.Time(slot, Step::kUnit);
-    for (int64_t c = range.begin; c < range.end; ++c) {
-      unit.Pool(scratch.folds[static_cast<size_t>(c - range.begin)], keys, scratch.unit.data(),
-                batch.interests + c * batch.interest_stride);
-    }
+      unit.Fold(queries, unit.dim(), missing, shared_.folded.data(), scratch_[static_cast<size_t>(slot)].unit.data(),
+                part, parallel.threads());
+    });
   });
+  blocks_.clear();
+  const auto keys = [&](int64_t request) -> const PackedKeys& { return batch.keys[static_cast<size_t>(request)]; };
+  for (size_t s = 0; s < singles_.size(); ++s) {
+    singles_[s].first_block = static_cast<int64_t>(blocks_.size());
+    for (int64_t block = 0; block < ActivationUnit::Blocks(keys(singles_[s].request)); ++block) {
+      blocks_.push_back({static_cast<int64_t>(s), block});
+    }
+  }
+  partials_.resize(blocks_.size());
+  float* interests = Reserve(block_interests_, blocks_.size() * static_cast<size_t>(unit.dim()));
+  const int64_t groups = static_cast<int64_t>(groups_.size());
+  parallel.For(groups + static_cast<int64_t>(blocks_.size()), [&](int64_t item, int slot) {
+    if (item < groups) return RunGroup(unit, cache, batch, groups_[static_cast<size_t>(item)], slot, parallel);
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
+    const int64_t place = item - groups;
+    const Block& block = blocks_[static_cast<size_t>(place)];
+    const size_t single = static_cast<size_t>(block.single);
+    partials_[static_cast<size_t>(place)] =
+        unit.PoolBlock(shared_.folds[single], keys(singles_[single].request), block.block,
+                       scratch_[static_cast<size_t>(slot)].unit.data(), interests + place * unit.dim());
+  });
+  const StepTimer timer = parallel.Time(0, Step::kUnit);
+  for (const Single& single : singles_) {
+    unit.Join(partials_.data() + single.first_block, interests + single.first_block * unit.dim(),
+              ActivationUnit::Blocks(keys(single.request)), batch.interests + single.row * batch.interest_stride);
+  }
+  singles_.clear();
 }
 
-void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range candidates,
-                      Scratch& scratch) {
-  const float* queries = batch.queries + candidates.begin * batch.query_stride;
-  float* folded = scratch.folded.data();
-  const size_t count = static_cast<size_t>(candidates.size());
-  if (cache == nullptr) {
-    unit.Fold(queries, batch.query_stride, candidates.size(), folded, scratch.unit.data());
-    for (size_t c = 0; c < count; ++c) scratch.folds[c] = folded + static_cast<int64_t>(c) * unit.folded_size();
-    return;
+void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
+                          const CandidateGroup& group, int slot, Parallel& parallel) {
+  const Range range = group.candidates;
+  const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
+  Scratch& scratch = scratch_[static_cast<size_t>(slot)];
+  scratch.folds.assign(static_cast<size_t>(range.size()), nullptr);
+  if (keys.count > 0) {
+    const StepTimer timer = parallel.Time(slot, Step::kFold);
+    const auto row = [&](size_t c) { return range.begin + static_cast<int64_t>(c); };
+    Fold(unit, cache, batch, scratch.folds.size(), row, scratch, [&](const float* queries, int64_t missing) {
+      unit.Fold(queries, unit.dim(), missing, scratch.folded.data(), scratch.unit.data());
+    });
   }
-  scratch.cached.assign(count, nullptr);
-  scratch.hashes.resize(count);
+  const StepTimer timer = parallel.Time(slot, Step::kUnit);
+  for (int64_t c = range.begin; c < range.end; ++c) {
+    unit.Pool(scratch.folds[static_cast<size_t>(c - range.begin)], keys, scratch.unit.data(),
+              batch.interests + c * batch.interest_stride);
+  }
+}
+
+template <class Row, class FoldQueries>
+void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, size_t count,
+                      const Row& row, Scratch& scratch, const FoldQueries& fold) {
+  const auto query = [&](size_t c) { return batch.queries + row(c) * batch.query_stride; };
+  scratch.folds.assign(count, nullptr);
+  if (cache != nullptr) {
+    scratch.cached.assign(count, nullptr);
+    scratch.hashes.resize(count);
+  }
   int64_t missing = 0;
-  float* next = scratch.queries.data();
   for (size_t c = 0; c < count; ++c) {
-    const float* query = queries + static_cast<int64_t>(c) * batch.query_stride;
-    scratch.hashes[c] = HashRow(query, static_cast<size_t>(unit.dim()));
-    scratch.cached[c] = cache->Find(query, scratch.hashes[c]);
-    scratch.folds[c] = scratch.cached[c] != nullptr ? scratch.cached[c]->folded.data() : nullptr;
-    if (scratch.folds[c] == nullptr) std::copy(query, query + unit.dim(), next + missing++ * unit.dim());
+    if (cache != nullptr) {
+      scratch.hashes[c] = HashRow(query(c), static_cast<size_t>(unit.dim()));
+      scratch.cached[c] = cache->Find(query(c), scratch.hashes[c]);
+      if (scratch.cached[c] != nullptr) scratch.folds[c] = scratch.cached[c]->folded.data();
+    }
+    if (scratch.folds[c] == nullptr) {
+      std::copy(query(c), query(c) + unit.dim(), scratch.queries.data() + missing++ * unit.dim());
+    }
   }
-  unit.Fold(next, unit.dim(), missing, folded, scratch.unit.data());
+  if (missing == 0) return;
+  fold(scratch.queries.data(), missing);
+  const float* folded = scratch.folded.data();
   for (size_t c = 0; c < count; ++c) {
     if (scratch.folds[c] != nullptr) continue;
     scratch.folds[c] = folded;
-    cache->Offer(queries + static_cast<int64_t>(c) * batch.query_stride, scratch.hashes[c], folded);
+    if (cache != nullptr) cache->Offer(query(c), scratch.hashes[c], folded);
     folded += unit.folded_size();
   }
-}
-
-void UnitRunner::RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch, const CandidateGroup& candidate,
-                             Parallel& parallel) {
-  const PackedKeys& keys = batch.keys[static_cast<size_t>(candidate.request)];
-  const int64_t row = candidate.candidates.begin;
-  const int64_t blocks = ActivationUnit::Blocks(keys);
-  const float* folded = scratch_[0].folded.data();
-  {
-    const StepTimer timer = parallel.Time(0, Step::kFold);
-    unit.Fold(batch.queries + row * batch.query_stride, batch.query_stride, 1, scratch_[0].folded.data(),
-              scratch_[0].unit.data());
-  }
-  partials_.resize(static_cast<size_t>(blocks));
-  float* interests = Reserve(block_interests_, static_cast<size_t>(blocks * unit.dim()));
-  parallel.For(blocks, [&](int64_t block, int slot) {
-    const StepTimer timer = parallel.Time(slot, Step::kUnit);
-    partials_[static_cast<size_t>(block)] = unit.PoolBlock(
-        folded, keys, block, scratch_[static_cast<size_t>(slot)].unit.data(), interests + block * unit.dim());
-  });
-  const StepTimer timer = parallel.Time(0, Step::kUnit);
-  unit.Join(partials_.data(), interests, blocks, batch.interests + row * batch.interest_stride);
 }
 
 }  // namespace din_infer

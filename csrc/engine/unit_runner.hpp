@@ -46,7 +46,8 @@ class UnitRunner {
            Parallel& parallel);
 
   size_t Bytes() const {
-    return BytesOfAll(scratch_, groups_, whole_, long_, key_side_, key_side_runners_, partials_, block_interests_);
+    return BytesOfAll(scratch_, shared_, groups_, singles_, blocks_, whole_, long_, key_side_, key_side_runners_,
+                      partials_, block_interests_);
   }
 
  private:
@@ -61,21 +62,37 @@ class UnitRunner {
     }
   };
 
+  // A candidate whose history is shared out, and the first of its blocks among those of all singles.
+  struct Single {
+    int64_t request, row, first_block;
+  };
+  struct Block {
+    int64_t single, block;
+  };
+
+  void ReserveScratch(const ActivationUnit& unit, const FoldCache* cache, int threads);
+  // Moves candidates of the longest histories from whole_, which has them in that order, to singles_.
+  void TakeSingles(const ActivationUnit& unit, const std::vector<PackedKeys>& keys);
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
-  // Threads take groups of candidates, each with its whole history.
+  // Threads take groups_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
+  // that they finish together.
   void RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Parallel& parallel);
-  // scratch.folds of a group's candidates.
-  static void Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range candidates,
-                   Scratch& scratch);
-  // Threads take blocks of one candidate's history: for one that would keep a thread busy while the others wait.
-  void RunByBlocks(const ActivationUnit& unit, const UnitBatch& batch, const CandidateGroup& candidate,
-                   Parallel& parallel);
+  void RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, const CandidateGroup& group,
+                int slot, Parallel& parallel);
+  // scratch.folds of the candidates in rows row(0) to row(count - 1) of the batch; fold(queries, missing) writes those
+  // that no cache has to scratch.folded.
+  template <class Row, class FoldQueries>
+  static void Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, size_t count, const Row& row,
+                   Scratch& scratch, const FoldQueries& fold);
 
   std::vector<Scratch> scratch_;  // one per thread
+  Scratch shared_;                // of the singles
   std::vector<CandidateGroup> groups_;
+  std::vector<Single> singles_;
+  std::vector<Block> blocks_;
   std::vector<CandidateGroup> whole_;            // requests on the candidate's side
-  std::vector<CandidateGroup> long_;             // those of them that go by blocks
+  std::vector<CandidateGroup> long_;             // those of them whose candidates are all singles
   std::vector<CandidateGroup> key_side_;         // and on the history's
   std::vector<KeySideRunner> key_side_runners_;  // one per thread
   std::vector<kernels::Partial> partials_;
