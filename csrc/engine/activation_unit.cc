@@ -112,9 +112,10 @@ void ActivationUnit::Fold(const float* queries, int64_t stride, int64_t count, f
     Kernels().affine(some, queries, stride, count, folded + begin, folded_size(), scratch);
     return;
   }
-  if (part > 0) return;  // little work
-  Kernels().affine(fold_.view(), queries, stride, count, folded + bias_at_, folded_size(), scratch);
-  for (int64_t q = 0; q < count; ++q) {
+  const int64_t begin = part * count / parts, some = (part + 1) * count / parts - begin;
+  queries += begin * stride, folded += begin * folded_size();
+  Kernels().affine(fold_.view(), queries, stride, some, folded + bias_at_, folded_size(), scratch);
+  for (int64_t q = 0; q < some; ++q) {
     Kernels().scale_panels(dim_, units_, constant_.data(), scaled_.data(), queries + q * stride,
                            folded + q * folded_size());
   }

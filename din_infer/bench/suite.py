@@ -42,7 +42,7 @@ class KernelReport:
 
 
 class KernelSuite:
-    """Times cases, each sample between two looks at the FMA peak."""
+    """Times cases, each sample between two looks at the FMA peak, with no peer's idle threads about."""
 
     def __init__(self, threads: int, rounds: int, budget: float, progress: Progress) -> None:
         self._threads, self._rounds, self._budget, self._progress = threads, rounds, budget, progress

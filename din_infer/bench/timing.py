@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,14 +118,15 @@ def measure(
 
     A competitor that has used `budget` seconds sits out after `min_rounds` rounds. Runs shorter than `min_sample`
     seconds are repeated within one sample. `clock` tells seconds; `time.process_time` those that all threads computed,
-    for machines on which others work. `peak` is called before and after each sample, which keeps the mean of the two.
+    for machines on which others work. `peak` is called before each sample and after the last; a sample keeps the mean
+    of the two calls around it.
 
     Raises DifferentOutputsError, before anything is timed, as `compare` does.
     """
     progress("comparing outputs")
     differences = compare(competitors, tolerance, relative=relative)
     samples: dict[str, list[float]] = {c.name: [] for c in competitors}
-    peaks: dict[str, list[float]] = {c.name: [] for c in competitors}
+    looks: list[tuple[str, float]] = []
     spent = dict.fromkeys(samples, 0.0)
     repeats = {c.name: math.ceil(min_sample / _seconds(c, 1, clock)) for c in competitors}
     for turn in range(rounds):
@@ -135,14 +137,19 @@ def measure(
                 continue
             progress(f"round {turn + 1}/{rounds}: {name}")
             time.sleep(SETTLE_SECONDS)
-            before = peak() if peak else 0.0
+            if peak:
+                looks.append((name, peak()))
             if not samples[name] or samples[name][-1] < 10 * min_sample:
                 competitor.run()  # caches and threads as they are in steady use; long runs do not notice
             seconds = _seconds(competitor, repeats[name], clock)
             samples[name].append(seconds)
-            if peak:
-                peaks[name].append((before + peak()) / 2)
             spent[name] += seconds * repeats[name]
+    peaks: dict[str, list[float]] = {c.name: [] for c in competitors}
+    if peak:
+        time.sleep(SETTLE_SECONDS)
+        looks.append(("", peak()))
+        for (name, before), (_, after) in pairwise(looks):
+            peaks[name].append((before + after) / 2)
     return [
         Measurement(c.name, tuple(samples[c.name]), c.versus, differences[c.name], tuple(peaks[c.name]))
         for c in competitors
