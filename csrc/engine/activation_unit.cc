@@ -102,21 +102,21 @@ size_t ActivationUnit::bytes() const {
   return layers_.bytes() + fold_.bytes() + (constant_.size() + scaled_.size()) * sizeof(float);
 }
 
-void ActivationUnit::Fold(const float* queries, int64_t stride, int64_t count, float* folded, float* scratch,
-                          int64_t part, int64_t parts) const {
+void ActivationUnit::Fold(const float* queries, int64_t count, float* folded, float* scratch, int64_t part,
+                          int64_t parts) const {
   if (interaction_ == Interaction::kOuter) {
     const kernels::Affine& all = fold_.view();
     const int64_t tile = Kernels().tile, tiles = all.width / tile;
     const int64_t begin = part * tiles / parts * tile, end = (part + 1) * tiles / parts * tile;
     const kernels::Affine some{all.in, end - begin, all.constant + begin, all.linear + begin * all.in};
-    Kernels().affine(some, queries, stride, count, folded + begin, folded_size(), scratch);
+    Kernels().affine(some, queries, dim_, count, folded + begin, folded_size(), scratch);
     return;
   }
   const int64_t begin = part * count / parts, some = (part + 1) * count / parts - begin;
-  queries += begin * stride, folded += begin * folded_size();
-  Kernels().affine(fold_.view(), queries, stride, some, folded + bias_at_, folded_size(), scratch);
+  queries += begin * dim_, folded += begin * folded_size();
+  Kernels().affine(fold_.view(), queries, dim_, some, folded + bias_at_, folded_size(), scratch);
   for (int64_t q = 0; q < some; ++q) {
-    Kernels().scale_panels(dim_, units_, constant_.data(), scaled_.data(), queries + q * stride,
+    Kernels().scale_panels(dim_, units_, constant_.data(), scaled_.data(), queries + q * dim_,
                            folded + q * folded_size());
   }
 }

@@ -24,9 +24,9 @@ class ActivationUnit {
   size_t scratch() const;                                                // floats, for Fold and for Pool
   size_t bytes() const;
 
-  // Specialises the first layer to each of `count` queries [count, dim], rows `stride` apart: folded [count,
-  // folded_size]. `parts` threads do it together, each one of the parts.
-  void Fold(const float* queries, int64_t stride, int64_t count, float* folded, float* scratch, int64_t part = 0,
+  // Specialises the first layer to each of `count` queries [count, dim]: folded [count, folded_size]. `parts` threads
+  // do it together, each one of the parts.
+  void Fold(const float* queries, int64_t count, float* folded, float* scratch, int64_t part = 0,
             int64_t parts = 1) const;
 
   // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.

@@ -268,7 +268,7 @@ void CandidatePlan::WeighGroup(const Wave& wave, size_t history, Range candidate
   }
   {
     const StepTimer fold = parallel.Time(slot, Step::kFold);
-    unit.Fold(queries, unit.dim(), candidates.size(), folded, scratch.unit.data());
+    unit.Fold(queries, candidates.size(), folded, scratch.unit.data());
   }
   for (int64_t c = candidates.begin; c < candidates.end; ++c) {
     FindNeeded(wave, history, c, scratch);
@@ -368,7 +368,7 @@ void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, const Para
       }
       {
         const StepTimer fold = parallel.Time(slot, Step::kFold);
-        unit.Fold(queries, unit.dim(), count, folded, scratch.unit.data());
+        unit.Fold(queries, count, folded, scratch.unit.data());
       }
       for (int64_t c = 0; c < count; ++c) {
         unit.Pool(folded + c * unit.folded_size(), packed, scratch.unit.data(),

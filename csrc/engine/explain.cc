@@ -56,7 +56,7 @@ class Weigher {
     float* query = embedded + parts_.candidate.width();
     parts_.candidate.Embed(batch.candidate, {candidate, candidate + 1}, {embedded, 0, 1}, unknown_.data());
     part_.CopyQuery(embedded, query);
-    unit.Fold(query, dim, 1, folded_.data(), scratch_.data());
+    unit.Fold(query, 1, folded_.data(), scratch_.data());
     for (int64_t t = 0; t < count; t += tile) {
       unit.Scores(folded_.data(), tiles_.data() + t * dim, std::min(tile, count - t), scratch_.data(),
                   scores_.data() + t);

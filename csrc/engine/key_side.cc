@@ -41,7 +41,7 @@ void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, cons
   parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     const int64_t first = group * kGroup;
     const StepTimer timer = parallel.Time(slot, Step::kFold);
-    unit.Fold(rows + first * dim, dim, std::min(kGroup, keys.count - first), folded + first * unit.folded_size(),
+    unit.Fold(rows + first * dim, std::min(kGroup, keys.count - first), folded + first * unit.folded_size(),
               scratch_[static_cast<size_t>(slot)].unit.data());
   });
   parallel.For((count + tile - 1) / tile, [&](int64_t item, int slot) {

@@ -80,7 +80,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     RunByKeys(*key_side, batch, parallel);
   }
   ReserveScratch(unit, cache, parallel.threads());
-  singles_.clear();
+  singles_.clear();  // of a call that an exception ended
   if (parallel.threads() == 1) {
     SplitCandidates(whole_, kGroup, groups_);
     return RunByCandidates(unit, cache, batch, parallel);
@@ -127,7 +127,7 @@ void UnitRunner::ReserveScratch(const ActivationUnit& unit, const FoldCache* cac
     reserve(scratch);
     Reserve(scratch.unit, unit.scratch());
   }
-  if (threads > 1) reserve(shared_);
+  if (threads > 1) reserve(singles_scratch_);
 }
 
 void UnitRunner::TakeSingles(const ActivationUnit& unit, const std::vector<PackedKeys>& keys) {
@@ -169,14 +169,22 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
 
 void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
                                  Parallel& parallel) {
-  const auto row = [&](size_t single) { return singles_[single].row; };
-  Fold(unit, cache, batch, singles_.size(), row, shared_, [&](const float* queries, int64_t missing) {
-    parallel.For(parallel.threads(), [&](int64_t part, int slot) {
-      const StepTimer timer = parallel.Time(slot, Step::kFold);
-      unit.Fold(queries, unit.dim(), missing, shared_.folded.data(), scratch_[static_cast<size_t>(slot)].unit.data(),
-                part, parallel.threads());
-    });
+  int64_t missing = 0;
+  {
+    const StepTimer timer = parallel.Time(0, Step::kFold);
+    const auto row = [&](size_t single) { return singles_[single].row; };
+    missing = FindFolds(unit, cache, batch, singles_.size(), row, singles_scratch_);
+  }
+  const int64_t parts = missing > 0 ? parallel.threads() : 0;
+  parallel.For(parts, [&](int64_t part, int slot) {
+    const StepTimer timer = parallel.Time(slot, Step::kFold);
+    unit.Fold(singles_scratch_.queries.data(), missing, singles_scratch_.folded.data(),
+              scratch_[static_cast<size_t>(slot)].unit.data(), part, parts);
   });
+  {
+    const StepTimer timer = parallel.Time(0, Step::kFold);
+    KeepFolds(unit, cache, singles_scratch_);
+  }
   blocks_.clear();
   const auto keys = [&](int64_t request) -> const PackedKeys& { return batch.keys[static_cast<size_t>(request)]; };
   for (size_t s = 0; s < singles_.size(); ++s) {
@@ -195,7 +203,7 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
     const Block& block = blocks_[static_cast<size_t>(place)];
     const size_t single = static_cast<size_t>(block.single);
     partials_[static_cast<size_t>(place)] =
-        unit.PoolBlock(shared_.folds[single], keys(singles_[single].request), block.block,
+        unit.PoolBlock(singles_scratch_.folds[single], keys(singles_[single].request), block.block,
                        scratch_[static_cast<size_t>(slot)].unit.data(), interests + place * unit.dim());
   });
   const StepTimer timer = parallel.Time(0, Step::kUnit);
@@ -211,13 +219,15 @@ void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const Un
   const Range range = group.candidates;
   const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
   Scratch& scratch = scratch_[static_cast<size_t>(slot)];
-  scratch.folds.assign(static_cast<size_t>(range.size()), nullptr);
-  if (keys.count > 0) {
+  const size_t count = static_cast<size_t>(range.size());
+  if (keys.count == 0) {
+    scratch.folds.assign(count, nullptr);
+  } else {
     const StepTimer timer = parallel.Time(slot, Step::kFold);
     const auto row = [&](size_t c) { return range.begin + static_cast<int64_t>(c); };
-    Fold(unit, cache, batch, scratch.folds.size(), row, scratch, [&](const float* queries, int64_t missing) {
-      unit.Fold(queries, unit.dim(), missing, scratch.folded.data(), scratch.unit.data());
-    });
+    const int64_t missing = FindFolds(unit, cache, batch, count, row, scratch);
+    unit.Fold(scratch.queries.data(), missing, scratch.folded.data(), scratch.unit.data());
+    KeepFolds(unit, cache, scratch);
   }
   const StepTimer timer = parallel.Time(slot, Step::kUnit);
   for (int64_t c = range.begin; c < range.end; ++c) {
@@ -226,10 +236,9 @@ void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const Un
   }
 }
 
-template <class Row, class FoldQueries>
-void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, size_t count,
-                      const Row& row, Scratch& scratch, const FoldQueries& fold) {
-  const auto query = [&](size_t c) { return batch.queries + row(c) * batch.query_stride; };
+template <class Row>
+int64_t UnitRunner::FindFolds(const ActivationUnit& unit, const FoldCache* cache, const UnitBatch& batch, size_t count,
+                              const Row& row, Scratch& scratch) {
   scratch.folds.assign(count, nullptr);
   if (cache != nullptr) {
     scratch.cached.assign(count, nullptr);
@@ -237,23 +246,26 @@ void UnitRunner::Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBa
   }
   int64_t missing = 0;
   for (size_t c = 0; c < count; ++c) {
+    const float* query = batch.queries + row(c) * batch.query_stride;
     if (cache != nullptr) {
-      scratch.hashes[c] = HashRow(query(c), static_cast<size_t>(unit.dim()));
-      scratch.cached[c] = cache->Find(query(c), scratch.hashes[c]);
+      scratch.hashes[c] = HashRow(query, static_cast<size_t>(unit.dim()));
+      scratch.cached[c] = cache->Find(query, scratch.hashes[c]);
       if (scratch.cached[c] != nullptr) scratch.folds[c] = scratch.cached[c]->folded.data();
     }
     if (scratch.folds[c] == nullptr) {
-      std::copy(query(c), query(c) + unit.dim(), scratch.queries.data() + missing++ * unit.dim());
+      std::copy(query, query + unit.dim(), scratch.queries.data() + missing++ * unit.dim());
     }
   }
-  if (missing == 0) return;
-  fold(scratch.queries.data(), missing);
-  const float* folded = scratch.folded.data();
-  for (size_t c = 0; c < count; ++c) {
+  return missing;
+}
+
+void UnitRunner::KeepFolds(const ActivationUnit& unit, FoldCache* cache, Scratch& scratch) {
+  const float *query = scratch.queries.data(), *folded = scratch.folded.data();
+  for (size_t c = 0; c < scratch.folds.size(); ++c) {
     if (scratch.folds[c] != nullptr) continue;
     scratch.folds[c] = folded;
-    if (cache != nullptr) cache->Offer(query(c), scratch.hashes[c], folded);
-    folded += unit.folded_size();
+    if (cache != nullptr) cache->Offer(query, scratch.hashes[c], folded);
+    query += unit.dim(), folded += unit.folded_size();
   }
 }
 

@@ -46,8 +46,8 @@ class UnitRunner {
            Parallel& parallel);
 
   size_t Bytes() const {
-    return BytesOfAll(scratch_, shared_, groups_, singles_, blocks_, whole_, long_, key_side_, key_side_runners_,
-                      partials_, block_interests_);
+    return BytesOfAll(scratch_, singles_scratch_, groups_, singles_, blocks_, whole_, long_, key_side_,
+                      key_side_runners_, partials_, block_interests_);
   }
 
  private:
@@ -76,18 +76,20 @@ class UnitRunner {
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
   // Threads take groups_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
-  // that they finish together.
+  // that they finish together. Leaves no singles.
   void RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Parallel& parallel);
   void RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, const CandidateGroup& group,
                 int slot, Parallel& parallel);
-  // scratch.folds of the candidates in rows row(0) to row(count - 1) of the batch; fold(queries, missing) writes those
-  // that no cache has to scratch.folded.
-  template <class Row, class FoldQueries>
-  static void Fold(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, size_t count, const Row& row,
-                   Scratch& scratch, const FoldQueries& fold);
+  // scratch.folds of the candidates in rows row(0) to row(count - 1) of the batch, as far as the cache has them.
+  // Returns how many are missing, whose queries are in scratch.queries then.
+  template <class Row>
+  static int64_t FindFolds(const ActivationUnit& unit, const FoldCache* cache, const UnitBatch& batch, size_t count,
+                           const Row& row, Scratch& scratch);
+  // The others, once they are in scratch.folded.
+  static void KeepFolds(const ActivationUnit& unit, FoldCache* cache, Scratch& scratch);
 
   std::vector<Scratch> scratch_;  // one per thread
-  Scratch shared_;                // of the singles
+  Scratch singles_scratch_;
   std::vector<CandidateGroup> groups_;
   std::vector<Single> singles_;
   std::vector<Block> blocks_;

@@ -1,6 +1,5 @@
 #include "kernels/peak.hpp"
 
-#include <chrono>
 #include <cstdint>
 
 #include "kernels/kernels.hpp"
@@ -55,23 +54,20 @@ namespace din_infer::kernels {
 
 HWY_EXPORT(RunChains);
 
-double FmaGflops(double seconds) {
-  Kernels();                            // chooses the target
-  constexpr int64_t kRepeats = 20'000;  // about a tenth of a millisecond
+double FmaOperations(std::chrono::steady_clock::time_point until) {
+  Kernels();                           // chooses the target
+  constexpr int64_t kRepeats = 2'000;  // about ten microseconds
   // Read at run time, or the compiler works the chains out. They settle near 2, far from slow subnormal numbers.
   volatile float factor = 0.5f, step = 1.0f;
   volatile double sink = 0;
   double done = 0;
-  std::chrono::duration<double> passed{};
-  const auto start = std::chrono::steady_clock::now();
-  do {
+  while (std::chrono::steady_clock::now() < until) {
     int64_t operations = 0;
     sink = HWY_DYNAMIC_DISPATCH(RunChains)(kRepeats, factor, step, &operations);
     done += static_cast<double>(operations);
-    passed = std::chrono::steady_clock::now() - start;
-  } while (passed.count() < seconds);
+  }
   static_cast<void>(sink);
-  return done / passed.count() / 1e9;
+  return done;
 }
 
 }  // namespace din_infer::kernels

@@ -1,11 +1,13 @@
 // The yardstick of the kernels: how many multiply-adds a core does when nothing else is in the way.
 #pragma once
 
+#include <chrono>
+
 namespace din_infer::kernels {
 
-// GFLOP/s of the core that the calling thread is on, over `seconds` or a little more, with the target that Kernels()
-// uses: independent chains of multiply-adds that never leave their registers, each counted as two operations.
+// Operations that the calling thread does until then, or a few microseconds more, with the target that Kernels() uses:
+// independent chains of multiply-adds that never leave their registers, each counted as two.
 // Throws InputError as Kernels() does.
-double FmaGflops(double seconds);
+double FmaOperations(std::chrono::steady_clock::time_point until);
 
 }  // namespace din_infer::kernels

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <numeric>
 #include <vector>
 
@@ -10,12 +11,21 @@ namespace py = pybind11;
 namespace din_infer {
 namespace {
 
-// All threads at once, the library's among them, as in a call.
+// What all threads do at once, the library's among them, as in a call. The first round wakes them.
 double FmaGflops(double seconds, int threads) {
-  std::vector<double> gflops(static_cast<size_t>(threads));
-  Parallel(threads).For(threads,
-                        [&](int64_t item, int) { gflops[static_cast<size_t>(item)] = kernels::FmaGflops(seconds); });
-  return std::accumulate(gflops.begin(), gflops.end(), 0.0);
+  using Clock = std::chrono::steady_clock;
+  Parallel parallel(threads);
+  std::vector<double> operations(static_cast<size_t>(threads));
+  const auto run = [&](double some) {
+    const auto start = Clock::now();
+    const auto until = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(some));
+    parallel.For(threads,
+                 [&](int64_t item, int) { operations[static_cast<size_t>(item)] = kernels::FmaOperations(until); });
+    const std::chrono::duration<double> passed = Clock::now() - start;
+    return std::accumulate(operations.begin(), operations.end(), 0.0) / passed.count() / 1e9;
+  };
+  run(seconds / 10);
+  return run(seconds);
 }
 
 }  // namespace

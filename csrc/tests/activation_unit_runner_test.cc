@@ -150,7 +150,7 @@ TEST_F(RunnerTest, RunsTheUnitOfAModelsHistory) {
   FloatBuffer tiles(static_cast<size_t>(WholeTiles(20) * dim)), folded(static_cast<size_t>(unit.folded_size()));
   FloatBuffer scratch(unit.scratch());
   PackTiles(keys.data(), dim, 20, dim, tiles.data());
-  unit.Fold(query.data(), dim, 1, folded.data(), scratch.data());
+  unit.Fold(query.data(), 1, folded.data(), scratch.data());
   std::vector<float> expected(static_cast<size_t>(dim)), interest(expected.size(), kPoison);
   unit.Pool(folded.data(), {tiles.data(), 20, nullptr}, scratch.data(), expected.data());
 

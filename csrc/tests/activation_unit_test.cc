@@ -105,7 +105,7 @@ TEST(ActivationUnit, AWeightThatTheSigmoidsFactorWouldTakePastFloatsStaysFinite)
   FloatBuffer folded(static_cast<size_t>(unit.folded_size())), scratch(unit.scratch());
   FloatBuffer tile(static_cast<size_t>(kernels::Kernels().tile)), scores(tile.size());
   const float query = 0;
-  unit.Fold(&query, 1, 1, folded.data(), scratch.data());
+  unit.Fold(&query, 1, folded.data(), scratch.data());
   unit.Scores(folded.data(), tile.data(), 1, scratch.data(), scores.data());
   EXPECT_TRUE(std::isfinite(scores[0])) << scores[0];
 }
@@ -251,7 +251,7 @@ TEST(ActivationUnit, AKeysScoreHasTheSameBitsInAnyPlaceOfAnyTile) {
         const ActivationUnit unit(random.semantics(), dim, random.parameters());
         const std::vector<float> keys = random.Normal(tile * dim, 1), query = random.Normal(dim, 1);
         FloatBuffer folded(static_cast<size_t>(unit.folded_size())), scratch(unit.scratch());
-        unit.Fold(query.data(), dim, 1, folded.data(), scratch.data());
+        unit.Fold(query.data(), 1, folded.data(), scratch.data());
         const auto scores = [&](int64_t first, int64_t columns) {
           const FloatBuffer tiles = Tiles({keys.begin() + first * dim, keys.begin() + (first + columns) * dim}, dim);
           std::fill(scratch.begin(), scratch.end(), std::numeric_limits<float>::quiet_NaN());

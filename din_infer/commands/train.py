@@ -127,7 +127,7 @@ def train(
         with _progress_bar(trainer.candidates) as progress:
             checkpoint = trainer.run(progress, state_file, resume).checkpoint
         save_checkpoint(checkpoint, out)
-        config.write(out / "config.yaml")
+    config.write(out / "config.yaml")
     metrics = checkpoint.facts["metrics"]
     found = {**metrics, **calibration(checkpoint.facts)}
     (out / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -92,4 +92,6 @@ def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
     sizes = {name: len(v) for name, v in vocabularies.items()}
     model = DIN(schema, semantics, sizes, batch_norm=content.get("batch_norm", False))
     model.load_state_dict(content["state"])
+    if not isinstance(content["facts"], dict):
+        raise TypeError(f"facts of type {type(content['facts']).__name__}")
     return Checkpoint(model.eval(), schema, semantics, vocabularies, content["facts"])

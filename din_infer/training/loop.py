@@ -143,7 +143,7 @@ class Trainer:
         return Trained(checkpoint, metrics, probabilities)
 
     def finished(self, run: Path) -> Checkpoint | None:
-        """What this training left in `run` when it ended; None where there is no checkpoint.
+        """What this training left in `run` when it ended, on however many threads; None without a checkpoint.
 
         Raises DataError where it is damaged or of another training.
         """
@@ -154,7 +154,10 @@ class Trainer:
         return checkpoint
 
     def _identity(self) -> dict[str, Any]:
-        """What two trainings have in common if they end with the same weights; JSON. `files` are their SHA-256."""
+        """What two trainings have in common if, on as many threads, they end with the same weights; JSON.
+
+        `files` are their SHA-256.
+        """
         return {
             "data": {name: dict(split.facts) for name, split in self.splits.items()},
             "files": dict(self.data.files),

@@ -63,7 +63,8 @@ class TrainingState:
         content = read_file(path, "the state of a stopped training")
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DataError(f"{path}: expected the state of a stopped training of format {FORMAT}, got another file")
-        check_identity(path, self.identity, content.get("identity") or {})
+        found = content.get("identity")
+        check_identity(path, self.identity, found if isinstance(found, dict) else {})
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -84,9 +85,9 @@ def check_identity(path: Path, expected: Mapping[str, Any], got: Mapping[str, An
         if other == value:
             continue
         if isinstance(value, dict) and isinstance(other, dict):
-            different = [name for name in {**value, **other} if value.get(name) != other.get(name)]
-            value, other = ({name: found.get(name) for name in different} for found in (value, other))
-        raise DataError(f"{path}: expected {part} {value}, got {other}")
+            different = [n for n in {**value, **other} if value.get(n, "nothing") != other.get(n, "nothing")]
+            value, other = ({n: found.get(n, "nothing") for n in different} for found in (value, other))
+        raise DataError(f"{path}: expected {part} {value}, got {other}; without resume it is trained anew")
 
 
 def _score(valid: Mapping[str, float | None]) -> float | None:

@@ -20,7 +20,7 @@ from din_infer.bench.peak import FmaPeak
 from din_infer.bench.peers.peer import Absent, AbsentPeerError, Peer
 from din_infer.bench.tables import duration
 from din_infer.commands import bench
-from din_infer.errors import DINError
+from din_infer.errors import DINError, InputError
 
 SMALL = KernelCase(2, 3, dim=4, hidden=(5, 3))
 
@@ -40,6 +40,14 @@ def test_fma_peak_of_two_threads_is_that_of_both() -> None:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert both > 0.5 * alone * min(2, processors)
     assert both < 2.5 * alone
+
+
+def test_threads_that_wait_for_a_processor_do_not_count() -> None:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    enough = max(_core.fma_gflops(0.002, processors) for _ in range(20))
+    assert max(_core.fma_gflops(0.002, 8 * processors) for _ in range(5)) < 1.5 * enough
+    with pytest.raises(InputError, match="threads: expected 1 to"):
+        _core.fma_gflops(0.001, -1)
 
 
 def test_a_long_look_takes_as_long_as_asked() -> None:
