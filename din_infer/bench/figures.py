@@ -75,7 +75,7 @@ def _ratios(axis: Any, table: Sequence[Row]) -> None:
     axis.axhline(1, color=OURS, linewidth=1.5)
     axis.set(yscale="log", ylabel="time, times din_infer's", xlabel="candidates x behaviours")
     axis.set_xticks(range(len(cases)), cases, fontsize=7)
-    axis.legend(frameon=False, fontsize=6)
+    axis.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.grid(axis="y", color="#e2e8f0")
 
 
