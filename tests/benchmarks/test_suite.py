@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import timeit
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +27,35 @@ from din_infer.errors import DINError, InputError
 SMALL = KernelCase(2, 3, dim=4, hidden=(5, 3))
 
 
+def highest(*looks: Callable[[], float]) -> list[float]:
+    """The most that each gave, in turns, as a busy moment of the machine is everyone's."""
+    return [max(values) for values in zip(*([look() for look in looks] for _ in range(20)), strict=True)]
+
+
+def processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def test_fma_peak_is_above_what_the_kernel_reaches() -> None:
     case = KernelCase(20, 1000)
     (ours,), _ = kernel.competitors(case, threads=1, peers=())
-    seconds = min(timeit.repeat(ours.run, number=1, repeat=5))
-    assert 0 < case.flops / seconds / 1e9 < 1.2 * max(_core.fma_gflops(0.001) for _ in range(20))  # 1.2: clocks change
+    reached, peak = highest(
+        lambda: case.flops / timeit.timeit(ours.run, number=1) / 1e9, lambda: _core.fma_gflops(0.001)
+    )
+    assert 0 < reached < 1.2 * peak  # 1.2: clocks change
 
 
 def test_fma_peak_of_two_threads_is_that_of_both() -> None:
     peak = FmaPeak(threads=2)
-    both = max(peak.now() for _ in range(20))
+    alone, both = highest(lambda: _core.fma_gflops(0.002), peak.now)
     assert peak.highest == both
-    alone = max(_core.fma_gflops(0.001) for _ in range(20))
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    assert both > 0.5 * alone * min(2, processors)
-    assert both < 2.5 * alone
+    assert 0.4 * min(2, processors()) * alone < both < 2.5 * alone
 
 
 def test_threads_that_wait_for_a_processor_do_not_count() -> None:
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    enough = max(_core.fma_gflops(0.002, processors) for _ in range(20))
-    assert max(_core.fma_gflops(0.002, 8 * processors) for _ in range(5)) < 1.5 * enough
+    enough, more = (functools.partial(_core.fma_gflops, 0.002, n * processors()) for n in (1, 8))
+    most, still = highest(enough, more)
+    assert still < 2 * most
     with pytest.raises(InputError, match="threads: expected 1 to"):
         _core.fma_gflops(0.001, -1)
 
