@@ -25,10 +25,14 @@ def resolve_threads(threads: int | None) -> int:
     return int(threads)
 
 
+def allowed_processors() -> int:
+    """Processors that CPU affinity allows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_threads() -> int:
     """Processors that CPU affinity allows, or fewer where a cgroup quota gives less time than that."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, _least_quota(int(time.monotonic()), _ROOT, _OWN)))
+    return max(1, min(allowed_processors(), _least_quota(int(time.monotonic()), _ROOT, _OWN)))
 
 
 @lru_cache(maxsize=1)

@@ -189,9 +189,7 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
   const auto keys = [&](int64_t request) -> const PackedKeys& { return batch.keys[static_cast<size_t>(request)]; };
   for (size_t s = 0; s < singles_.size(); ++s) {
     singles_[s].first_block = static_cast<int64_t>(blocks_.size());
-    for (int64_t block = 0; block < ActivationUnit::Blocks(keys(singles_[s].request)); ++block) {
-      blocks_.push_back({static_cast<int64_t>(s), block});
-    }
+    blocks_.insert(blocks_.end(), static_cast<size_t>(ActivationUnit::Blocks(keys(singles_[s].request))), s);
   }
   partials_.resize(blocks_.size());
   float* interests = Reserve(block_interests_, blocks_.size() * static_cast<size_t>(unit.dim()));
@@ -200,10 +198,10 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
     if (item < groups) return RunGroup(unit, cache, batch, groups_[static_cast<size_t>(item)], slot, parallel);
     const StepTimer timer = parallel.Time(slot, Step::kUnit);
     const int64_t place = item - groups;
-    const Block& block = blocks_[static_cast<size_t>(place)];
-    const size_t single = static_cast<size_t>(block.single);
+    const size_t s = blocks_[static_cast<size_t>(place)];
+    const Single& single = singles_[s];
     partials_[static_cast<size_t>(place)] =
-        unit.PoolBlock(singles_scratch_.folds[single], keys(singles_[single].request), block.block,
+        unit.PoolBlock(singles_scratch_.folds[s], keys(single.request), place - single.first_block,
                        scratch_[static_cast<size_t>(slot)].unit.data(), interests + place * unit.dim());
   });
   const StepTimer timer = parallel.Time(0, Step::kUnit);

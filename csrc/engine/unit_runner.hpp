@@ -66,9 +66,6 @@ class UnitRunner {
   struct Single {
     int64_t request, row, first_block;
   };
-  struct Block {
-    int64_t single, block;
-  };
 
   void ReserveScratch(const ActivationUnit& unit, const FoldCache* cache, int threads);
   // Moves candidates of the longest histories from whole_, which has them in that order, to singles_.
@@ -92,7 +89,7 @@ class UnitRunner {
   Scratch singles_scratch_;
   std::vector<CandidateGroup> groups_;
   std::vector<Single> singles_;
-  std::vector<Block> blocks_;
+  std::vector<size_t> blocks_;                   // of all singles, in their order: which one's
   std::vector<CandidateGroup> whole_;            // requests on the candidate's side
   std::vector<CandidateGroup> long_;             // those of them whose candidates are all singles
   std::vector<CandidateGroup> key_side_;         // and on the history's

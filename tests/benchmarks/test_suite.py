@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import timeit
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from din_infer.bench.peers.peer import Absent, AbsentPeerError, Peer
 from din_infer.bench.tables import duration
 from din_infer.commands import bench
 from din_infer.errors import DINError, InputError
+from din_infer.threads import allowed_processors
 
 SMALL = KernelCase(2, 3, dim=4, hidden=(5, 3))
 
@@ -30,10 +30,6 @@ SMALL = KernelCase(2, 3, dim=4, hidden=(5, 3))
 def highest(*looks: Callable[[], float]) -> list[float]:
     """The most that each gave, in turns, as a busy moment of the machine is everyone's."""
     return [max(values) for values in zip(*([look() for look in looks] for _ in range(20)), strict=True)]
-
-
-def processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def test_fma_peak_is_above_what_the_kernel_reaches() -> None:
@@ -49,11 +45,11 @@ def test_fma_peak_of_two_threads_is_that_of_both() -> None:
     peak = FmaPeak(threads=2)
     alone, both = highest(lambda: _core.fma_gflops(0.002), peak.now)
     assert peak.highest == both
-    assert 0.4 * min(2, processors()) * alone < both < 2.5 * alone
+    assert 0.4 * min(2, allowed_processors()) * alone < both < 2.5 * alone
 
 
 def test_threads_that_wait_for_a_processor_do_not_count() -> None:
-    enough, more = (functools.partial(_core.fma_gflops, 0.002, n * processors()) for n in (1, 8))
+    enough, more = (functools.partial(_core.fma_gflops, 0.002, n * allowed_processors()) for n in (1, 8))
     most, still = highest(enough, more)
     assert still < 2 * most
     with pytest.raises(InputError, match="threads: expected 1 to"):
