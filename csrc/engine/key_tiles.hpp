@@ -11,8 +11,8 @@
 
 namespace din_infer {
 
-// Tiles of keys that a thread fills at a time: some tens of microseconds.
-inline constexpr int64_t kStretchTiles = 32;
+// Tiles of keys that a thread fills at a time: some microseconds.
+inline constexpr int64_t kStretchTiles = 8;
 
 // Room in `tiles` for the keys [dim] of all requests, of which `packed` has the counts and gets the places. One piece
 // of memory: of pieces of their own each would grow to the longest history it ever held. each(request, keys, tiles of

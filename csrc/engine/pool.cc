@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -21,10 +23,18 @@ namespace {
 constexpr int kWorkerSpins = 1000;
 constexpr int kCallerSpins = 10'000;
 
-// What a calling thread may run on. Workers may too, but while they are woken anywhere but on the caller's own
-// processor. In virtual machines Linux wakes them there, as processors that have been idle for a while pass for busy:
-// they would wait behind the call that they are to help until it ends, or until the scheduler moves them milliseconds
-// later. DESIGN.md has the figures.
+// Sleeping workers that a thread calls before it turns to its task; those that it called call more. Each takes its
+// caller 2 to 3 us after a short pause, 15 after a long one.
+constexpr int kCalls = 4;
+
+// A worker that began on the processor of the thread that called it, or this late, waited behind a call that it was to
+// help, until that ended or the scheduler moved it. In some virtual machines Linux wakes threads there, as processors
+// that have been idle for a while pass for busy. For its next kCallsApart calls it is woken anywhere but there, which
+// costs its caller and itself microseconds. DESIGN.md has the figures.
+constexpr std::chrono::microseconds kLate{1000};
+constexpr int kCallsApart = 1000;
+
+// What a calling thread may run on, and so its workers.
 #if defined(__linux__)
 class Processors {
  public:
@@ -32,29 +42,42 @@ class Processors {
     Processors result;
     if (sched_getaffinity(0, sizeof(cpu_set_t), &result.all_) != 0) CPU_ZERO(&result.all_);
     result.others_ = result.all_;
-    CPU_CLR(static_cast<size_t>(sched_getcpu()), &result.others_);
+    return result.CalledFromHere();
+  }
+
+  Processors CalledFromHere() const {
+    Processors result = *this;
+    result.from_ = sched_getcpu();
+    CPU_CLR(static_cast<size_t>(result.from_), &result.others_);
     return result;
   }
+
+  bool operator!=(const Processors& other) const { return !CPU_EQUAL(&all_, &other.all_); }
 
   int Count() const {
     const int count = CPU_COUNT(&all_);
     return count > 0 ? count : static_cast<int>(std::thread::hardware_concurrency());
   }
 
+  bool ThisThreadIsBesideItsCaller() const { return sched_getcpu() == from_; }
   void AllowOthers(pthread_t thread) const { Allow(thread, others_); }
   void AllowAll(pthread_t thread) const { Allow(thread, all_); }
 
  private:
-  void Allow(pthread_t thread, const cpu_set_t& set) const {
-    if (CPU_COUNT(&others_) > 0) pthread_setaffinity_np(thread, sizeof(cpu_set_t), &set);
+  static void Allow(pthread_t thread, const cpu_set_t& set) {
+    if (CPU_COUNT(&set) > 0) pthread_setaffinity_np(thread, sizeof(cpu_set_t), &set);
   }
 
-  cpu_set_t all_{}, others_{};
+  cpu_set_t all_{}, others_{};  // `others_`: without those of the call's thread and of the one that called the worker
+  int from_ = -1;
 };
 #else
 struct Processors {
   static Processors OfThisThread() { return {}; }
+  Processors CalledFromHere() const { return {}; }
+  bool operator!=(const Processors&) const { return false; }
   int Count() const { return static_cast<int>(std::thread::hardware_concurrency()); }
+  bool ThisThreadIsBesideItsCaller() const { return false; }
   void AllowOthers(pthread_t) const {}
   void AllowAll(pthread_t) const {}
 };
@@ -69,19 +92,73 @@ struct Job {
   void (*task)(void* context, int64_t index);
   void* context;
   int64_t count;
+  Processors processors = Processors::OfThisThread();
   int64_t next = 1;             // the first index that nobody has taken
   std::atomic<int> helpers{0};  // workers that are in a task
   std::condition_variable helped{};
   Job* other = nullptr;
 };
 
-struct Worker {
+class Worker {
+ public:
+  explicit Worker(const Processors& creators) : processors_(creators) {}
+
+  void Call(const Processors& callers) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (apart_ > 0) {
+      callers.AllowOthers(thread.native_handle());
+    } else if (callers != processors_) {
+      callers.AllowAll(thread.native_handle());
+    }
+    processors_ = callers;
+    called_ = true, called_at_ = Clock::now();
+    wake_.notify_one();  // under the mutex: then the worker may be gone
+  }
+
+  void WaitForCall() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [&] { return called_; });
+    called_ = false;
+    if (apart_ > 0) {
+      --apart_;
+      processors_.AllowAll(pthread_self());
+    } else if (processors_.ThisThreadIsBesideItsCaller() || Clock::now() - called_at_ > kLate) {
+      apart_ = kCallsApart;
+    }
+  }
+
   std::thread thread{};
-  std::condition_variable wake{};
-  bool called = false;
-  Processors processors{};  // its caller's
   Worker* other_asleep = nullptr;
   Worker* other = nullptr;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool called_ = false;
+  Clock::time_point called_at_;
+  Processors processors_;  // its caller's
+  int apart_ = 0;          // calls for which it is to wake elsewhere
+};
+
+// Workers that were asleep: this thread is to call them.
+class Called {
+ public:
+  explicit Called(const Processors& callers) : callers_(callers) {}
+
+  bool Full() const { return count_ == workers_.size(); }
+  void Add(Worker* worker) { workers_[count_++] = worker; }
+  void Call() {
+    if (count_ == 0) return;
+    const Processors callers = callers_.CalledFromHere();
+    for (size_t i = 0; i < count_; ++i) workers_[i]->Call(callers);
+  }
+
+ private:
+  const Processors& callers_;
+  std::array<Worker*, kCalls> workers_{};
+  size_t count_ = 0;
 };
 
 // Everything is under the mutex but the tasks, and what spinning threads read. It is there before any code runs and has
@@ -102,7 +179,8 @@ class Pool {
       const std::lock_guard<std::mutex> lock(mutex_);
       stopped_ = true;
       ++changes_;
-      while (asleep_ != nullptr) Call({});
+      const Processors processors = Processors::OfThisThread();
+      for (; asleep_ != nullptr; asleep_ = asleep_->other_asleep) asleep_->Call(processors);
     }
     while (workers_ != nullptr) {
       const std::unique_ptr<Worker> worker(workers_);
@@ -123,16 +201,26 @@ class Pool {
  private:
   // Offers all tasks but the first to workers.
   void Open(Job& job) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    job.other = std::exchange(jobs_, &job);
-    free_ += job.count - job.next;
-    ++changes_;
-    if (stopped_ || looking_ >= free_) return;
-    const Processors processors = Processors::OfThisThread();
-    while (looking_ < free_) {
+    Called called(job.processors);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      job.other = std::exchange(jobs_, &job);
+      free_ += job.count - job.next;
+      ++changes_;
+      FindHelp(job.processors, called);
+    }
+    called.Call();
+  }
+
+  // For the tasks that nobody has taken, as far as nobody looks for them.
+  void FindHelp(const Processors& processors, Called& called) {
+    if (stopped_) return;
+    while (looking_ < free_ && !called.Full()) {
       if (asleep_ != nullptr) {
-        Call(processors);
-      } else if (count_ + 1 >= processors.Count() || !Start()) {
+        called.Add(asleep_);
+        asleep_ = asleep_->other_asleep;
+        ++looking_;
+      } else if (count_ + 1 >= processors.Count() || !Start(processors)) {
         break;
       }
     }
@@ -148,17 +236,7 @@ class Pool {
     return std::exchange(job.next, job.count);
   }
 
-  bool Start();
-
-  void Call(const Processors& callers) {
-    Worker& worker = *asleep_;
-    asleep_ = worker.other_asleep;
-    ++looking_;
-    worker.called = true;
-    worker.processors = callers;
-    callers.AllowOthers(worker.thread.native_handle());
-    worker.wake.notify_one();
-  }
+  bool Start(const Processors& creators);
 
   void Work(Worker& self) {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -184,7 +262,10 @@ class Pool {
   void Help(Job& job, std::unique_lock<std::mutex>& lock) {
     const int64_t index = job.next++;
     --free_, --looking_, ++job.helpers;
+    Called called(job.processors);
+    FindHelp(job.processors, called);
     lock.unlock();
+    called.Call();
     job.task(job.context, index);
     lock.lock();
     ++looking_;
@@ -193,10 +274,10 @@ class Pool {
 
   void Sleep(Worker& self, std::unique_lock<std::mutex>& lock) {
     --looking_;
-    self.called = false;
     self.other_asleep = std::exchange(asleep_, &self);
-    self.wake.wait(lock, [&] { return self.called; });
-    self.processors.AllowAll(pthread_self());
+    lock.unlock();
+    self.WaitForCall();
+    lock.lock();
   }
 
   std::mutex mutex_;
@@ -212,10 +293,11 @@ class Pool {
 
 Pool pool;
 
-bool Pool::Start() {
+bool Pool::Start(const Processors& creators) {
   try {
-    auto worker = std::make_unique<Worker>();
+    auto worker = std::make_unique<Worker>(creators);
     worker->thread = std::thread([this, &self = *worker] { Work(self); });
+    creators.AllowAll(worker->thread.native_handle());
     worker->other = workers_;
     workers_ = worker.release();
   } catch (const std::exception&) {

@@ -111,6 +111,38 @@ TEST(Pool, WorkersRunWhereTheirCallerMay) {
   }
 }
 
+void Allow(pid_t thread, const cpu_set_t& set) { ASSERT_EQ(sched_setaffinity(thread, sizeof(set), &set), 0); }
+
+// What a worker may run on tells: the pool does not touch it but to let a worker wake elsewhere.
+TEST(Pool, WorkersThatWokeBesideTheirCallerWakeElsewhereTheNextTime) {
+  if (Processors() < 2) GTEST_SKIP() << "one processor";
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  std::vector<pid_t> threads(static_cast<size_t>(Processors()));
+  std::vector<int> may(threads.size());
+  const auto run = [&] {
+    RunTogether([&](int64_t index) {
+      threads[static_cast<size_t>(index)] = gettid();
+      cpu_set_t own;
+      EXPECT_EQ(sched_getaffinity(0, sizeof(own), &own), 0);
+      may[static_cast<size_t>(index)] = CPU_COUNT(&own);
+    });
+    std::this_thread::sleep_for(milliseconds(2));  // until workers sleep
+  };
+  const auto run_beside = [&] {  // workers may wake on the caller's processor only
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(static_cast<size_t>(sched_getcpu()), &here);
+    for (size_t i = 1; i < threads.size(); ++i) Allow(threads[i], here);
+    run();
+  };
+  run();
+  run_beside();
+  run_beside();
+  EXPECT_GT(*std::max_element(may.begin() + 1, may.end()), 1) << "workers that woke late were left where they were";
+  for (size_t i = 1; i < threads.size(); ++i) Allow(threads[i], allowed);
+}
+
 TEST(Pool, SleepsWhileNothingIsToBeDone) {
   RunTogether([](int64_t) {});
   std::this_thread::sleep_for(milliseconds(5));
