@@ -21,8 +21,11 @@ constexpr int64_t kManyBlocks = 8;
 
 // The fewest candidates of a group. At the end a thread may wait for half a group, so groups are small where a history
 // takes long; but a query folded alone takes 2.5 times its share of four (on a Zen 4), one of two 1.25 times, and as
-// much as scoring 40 keys.
-int64_t SmallestGroup(int64_t keys) { return keys < 125 ? 4 : keys < 500 ? 2 : 1; }
+// much as scoring 40 keys. Where histories are shared out at last, that fills what `threads` wait on average.
+int64_t SmallestGroup(int64_t keys, bool shared_out, int64_t threads) {
+  const int64_t filled = shared_out ? std::min<int64_t>(2 * kGroup / threads, 4) : 0;
+  return std::max<int64_t>(keys < 125 ? 4 : keys < 500 ? 2 : 1, filled);
+}
 
 // Requests that `pick` picks go from `from` to `to`, both in their order. Nothing is allocated once warm.
 template <class Pick>
@@ -34,14 +37,14 @@ void Move(std::vector<CandidateGroup>& from, std::vector<CandidateGroup>& to, co
 
 // Large groups first, then ever smaller ones, by the `pairs` that are left, so that threads finish together. Powers of
 // two and multiples of 4 keep the fold's product dense.
-void SplitForThreads(const std::vector<CandidateGroup>& whole, const std::vector<PackedKeys>& keys, int64_t pairs,
+void SplitForThreads(const std::vector<CandidateGroup>& whole, const UnitBatch& batch, bool shared_out, int64_t pairs,
                      int64_t threads, std::vector<CandidateGroup>& groups) {
   groups.clear();
   for (const CandidateGroup& request : whole) {
-    const int64_t length = keys[static_cast<size_t>(request.request)].count;
+    const int64_t length = batch.Keys(request.request).count;
     for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
       int64_t share = length == 0 ? kGroup : pairs / (2 * threads * length);
-      share = std::clamp<int64_t>(share, SmallestGroup(length), kGroup);
+      share = std::clamp<int64_t>(share, SmallestGroup(length, shared_out, threads), kGroup);
       if (share > 4) share = share / 4 * 4;
       if (share == 3) share = 2;
       const int64_t end = std::min(c + share, request.candidates.end);
@@ -73,7 +76,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   WholeRequests(batch.offsets, batch.Requests(), whole_);
   if (key_side != nullptr) {
     const auto pays = [&](const CandidateGroup& request) {
-      const PackedKeys& keys = batch.keys[static_cast<size_t>(request.request)];
+      const PackedKeys& keys = batch.Keys(request.request);
       return keys.counts == nullptr && KeySidePays(unit, keys.count, request.candidates.size());
     };
     Move(whole_, key_side_, pays);
@@ -85,9 +88,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     SplitCandidates(whole_, kGroup, groups_);
     return RunByCandidates(unit, cache, batch, parallel);
   }
-  const auto keys = [&](const CandidateGroup& request) {
-    return batch.keys[static_cast<size_t>(request.request)].count;
-  };
+  const auto keys = [&](const CandidateGroup& request) { return batch.Keys(request.request).count; };
   const auto pairs = [&](const std::vector<CandidateGroup>& requests) {
     int64_t sum = 0;
     for (const CandidateGroup& request : requests) sum += request.candidates.size() * keys(request);
@@ -108,8 +109,8 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
     return keys(a) != keys(b) ? keys(a) > keys(b) : a.request < b.request;  // what takes long does not come last
   });
   const int64_t all = pairs(whole_);
-  TakeSingles(unit, batch.keys);
-  SplitForThreads(whole_, batch.keys, all, parallel.threads(), groups_);
+  TakeSingles(unit, batch);
+  SplitForThreads(whole_, batch, !singles_.empty(), all, parallel.threads(), groups_);
   RunByCandidates(unit, cache, batch, parallel);
 }
 
@@ -130,10 +131,10 @@ void UnitRunner::ReserveScratch(const ActivationUnit& unit, const FoldCache* cac
   if (threads > 1) reserve(singles_scratch_);
 }
 
-void UnitRunner::TakeSingles(const ActivationUnit& unit, const std::vector<PackedKeys>& keys) {
+void UnitRunner::TakeSingles(const ActivationUnit& unit, const UnitBatch& batch) {
   const int64_t too_few = unit.FoldWork() < kSharedFold ? kernels::kBlock : 0;
   for (CandidateGroup& request : whole_) {
-    if (keys[static_cast<size_t>(request.request)].count <= too_few) break;
+    if (batch.Keys(request.request).count <= too_few) break;
     Range& range = request.candidates;
     while (range.size() > 0 && static_cast<int64_t>(singles_.size()) < kGroup) {
       singles_.push_back({request.request, --range.end, 0});
@@ -145,9 +146,9 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
   GrowTo(key_side_runners_, static_cast<size_t>(parallel.threads()));
   const auto run = [&](const CandidateGroup& request, KeySideRunner& runner, Parallel& inner) {
     const int64_t first = request.candidates.begin;
-    runner.Run(key_side, batch.keys[static_cast<size_t>(request.request)], batch.queries + first * batch.query_stride,
-               batch.query_stride, request.candidates.size(), batch.interests + first * batch.interest_stride,
-               batch.interest_stride, inner);
+    runner.Run(key_side, batch.Keys(request.request), batch.queries + first * batch.query_stride, batch.query_stride,
+               request.candidates.size(), batch.interests + first * batch.interest_stride, batch.interest_stride,
+               inner);
   };
   const int64_t requests = static_cast<int64_t>(key_side_.size());
   if (requests < parallel.threads()) {
@@ -155,9 +156,7 @@ void UnitRunner::RunByKeys(const ActivationUnit& key_side, const UnitBatch& batc
     return;
   }
   int64_t longest = 0;
-  for (const CandidateGroup& request : key_side_) {
-    longest = std::max(longest, batch.keys[static_cast<size_t>(request.request)].count);
-  }
+  for (const CandidateGroup& request : key_side_) longest = std::max(longest, batch.Keys(request.request).count);
   for (KeySideRunner& runner : key_side_runners_) {  // as nobody knows which requests it gets
     runner.Reserve(key_side, longest, 1);
   }
@@ -186,10 +185,9 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
     KeepFolds(unit, cache, singles_scratch_);
   }
   blocks_.clear();
-  const auto keys = [&](int64_t request) -> const PackedKeys& { return batch.keys[static_cast<size_t>(request)]; };
   for (size_t s = 0; s < singles_.size(); ++s) {
     singles_[s].first_block = static_cast<int64_t>(blocks_.size());
-    blocks_.insert(blocks_.end(), static_cast<size_t>(ActivationUnit::Blocks(keys(singles_[s].request))), s);
+    blocks_.insert(blocks_.end(), static_cast<size_t>(ActivationUnit::Blocks(batch.Keys(singles_[s].request))), s);
   }
   partials_.resize(blocks_.size());
   float* interests = Reserve(block_interests_, blocks_.size() * static_cast<size_t>(unit.dim()));
@@ -201,13 +199,13 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
     const size_t s = blocks_[static_cast<size_t>(place)];
     const Single& single = singles_[s];
     partials_[static_cast<size_t>(place)] =
-        unit.PoolBlock(singles_scratch_.folds[s], keys(single.request), place - single.first_block,
+        unit.PoolBlock(singles_scratch_.folds[s], batch.Keys(single.request), place - single.first_block,
                        scratch_[static_cast<size_t>(slot)].unit.data(), interests + place * unit.dim());
   });
   const StepTimer timer = parallel.Time(0, Step::kUnit);
   for (const Single& single : singles_) {
     unit.Join(partials_.data() + single.first_block, interests + single.first_block * unit.dim(),
-              ActivationUnit::Blocks(keys(single.request)), batch.interests + single.row * batch.interest_stride);
+              ActivationUnit::Blocks(batch.Keys(single.request)), batch.interests + single.row * batch.interest_stride);
   }
   singles_.clear();
 }
@@ -215,7 +213,7 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
 void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
                           const CandidateGroup& group, int slot, Parallel& parallel) {
   const Range range = group.candidates;
-  const PackedKeys& keys = batch.keys[static_cast<size_t>(group.request)];
+  const PackedKeys& keys = batch.Keys(group.request);
   Scratch& scratch = scratch_[static_cast<size_t>(slot)];
   const size_t count = static_cast<size_t>(range.size());
   if (keys.count == 0) {

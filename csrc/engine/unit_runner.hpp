@@ -36,6 +36,7 @@ struct UnitBatch {
   int64_t interest_stride;
 
   int64_t Requests() const { return static_cast<int64_t>(keys.size()); }
+  const PackedKeys& Keys(int64_t request) const { return keys[static_cast<size_t>(request)]; }
 };
 
 class UnitRunner {
@@ -69,7 +70,7 @@ class UnitRunner {
 
   void ReserveScratch(const ActivationUnit& unit, const FoldCache* cache, int threads);
   // Moves candidates of the longest histories from whole_, which has them in that order, to singles_.
-  void TakeSingles(const ActivationUnit& unit, const std::vector<PackedKeys>& keys);
+  void TakeSingles(const ActivationUnit& unit, const UnitBatch& batch);
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
   // Threads take groups_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
