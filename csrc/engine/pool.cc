@@ -23,8 +23,7 @@ namespace {
 constexpr int kWorkerSpins = 1000;
 constexpr int kCallerSpins = 10'000;
 
-// Sleeping workers that a thread calls before it turns to its task; those that it called call more. Each takes its
-// caller 2 to 3 us after a short pause, 15 after a long one.
+// Sleeping workers that a thread calls before it turns to its task, 2 to 4 us for each; those that it called call more.
 constexpr int kCalls = 4;
 
 // A worker that began on the processor of the thread that called it, or this late, waited behind a call that it was to
