@@ -69,7 +69,7 @@ test-cpp: $(STAMPS)/build-tools $(STAMPS)/arm-compiler
 	$(BIN)/cmake -S csrc -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	  -DCMAKE_BUILD_TYPE=Release -DDIN_INFER_TESTS=ON --log-level=WARNING
 	$(BIN)/cmake --build build/cpp
-	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure --parallel 2
 
 # Sanitizers map their shadows at fixed addresses, which a kernel with much address randomisation takes from them now and
 # then. Some containers do not let it be turned off.
@@ -85,7 +85,7 @@ sanitize-asan sanitize-tsan: sanitize-%: $(STAMPS)/build-tools
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDIN_INFER_TESTS=ON -DDIN_INFER_SANITIZE=$(SANITIZERS) --log-level=WARNING
 	$(BIN)/cmake --build build/$*
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(FIXED_ADDRESSES) \
-	  $(BIN)/ctest --test-dir build/$* --output-on-failure
+	  $(BIN)/ctest --test-dir build/$* --output-on-failure --parallel 2
 
 # libFuzzer on the model reader, on request decoding, and in C on the activation unit and on batches, users and
 # registries. The golden files are seeds for all: any bytes make a batch. What it finds goes to build/fuzz/corpus/, where
