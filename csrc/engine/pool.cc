@@ -30,7 +30,7 @@ constexpr int kCalls = 4;
 // help, until that ended or the scheduler moved it. In some virtual machines Linux wakes threads there, as processors
 // that have been idle for a while pass for busy. For its next kCallsApart calls it is woken anywhere but there, which
 // costs its caller and itself microseconds. DESIGN.md has the figures.
-constexpr std::chrono::microseconds kLate{1000};
+constexpr std::chrono::milliseconds kLate{1};
 constexpr int kCallsApart = 1000;
 
 // What a calling thread may run on, and so its workers.
@@ -146,6 +146,7 @@ class Called {
  public:
   explicit Called(const Processors& callers) : callers_(callers) {}
 
+  const Processors& callers() const { return callers_; }
   bool Full() const { return count_ == workers_.size(); }
   void Add(Worker* worker) { workers_[count_++] = worker; }
   void Call() {
@@ -160,8 +161,8 @@ class Called {
   size_t count_ = 0;
 };
 
-// Everything is under the mutex but the tasks, and what spinning threads read. It is there before any code runs and has
-// nothing to destroy, since threads may still score while a process exits.
+// Everything is under the mutex but the tasks, calls of workers, and what spinning threads read. It is there before any
+// code runs and has nothing to destroy, since threads may still score while a process exits.
 class Pool {
  public:
   void Run(Job& job) {
@@ -206,20 +207,20 @@ class Pool {
       job.other = std::exchange(jobs_, &job);
       free_ += job.count - job.next;
       ++changes_;
-      FindHelp(job.processors, called);
+      FindHelp(called);
     }
     called.Call();
   }
 
   // For the tasks that nobody has taken, as far as nobody looks for them.
-  void FindHelp(const Processors& processors, Called& called) {
+  void FindHelp(Called& called) {
     if (stopped_) return;
     while (looking_ < free_ && !called.Full()) {
       if (asleep_ != nullptr) {
         called.Add(asleep_);
         asleep_ = asleep_->other_asleep;
         ++looking_;
-      } else if (count_ + 1 >= processors.Count() || !Start(processors)) {
+      } else if (count_ + 1 >= called.callers().Count() || !Start(called.callers())) {
         break;
       }
     }
@@ -262,7 +263,7 @@ class Pool {
     const int64_t index = job.next++;
     --free_, --looking_, ++job.helpers;
     Called called(job.processors);
-    FindHelp(job.processors, called);
+    FindHelp(called);
     lock.unlock();
     called.Call();
     job.task(job.context, index);
