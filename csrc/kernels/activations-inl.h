@@ -88,9 +88,15 @@ HWY_INLINE V Exp(V x) {
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), shifted_n));
 }
 
+// The powers of two that a sigmoid is right for: all, or those of a float's range, where a larger one gives NaN. The
+// bound that makes up the difference is one of its 13 instructions with AVX-512; elsewhere 2^t needs it anyway.
+enum class Powers { kAll, kInRange };
+
 // Powers of two in a sigmoid: 2^t = 2^(n + f), n a multiple of 1 / 2^kStepBits. Where one instruction looks up a table
 // of a vector or two, 2^n comes from there and the polynomial of f may be short. kShortPower are its coefficients.
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
+inline constexpr Powers kFastPowers = Powers::kInRange;
+inline constexpr float kLargestPower = 0x1.fffffep6f;  // the float below 128
 inline constexpr int kStepBits = 5;
 inline constexpr float kShortPower[] = {0.242652714f, 0.693123758f, 1.0f};  // 0 <= f < 1/32: relative error 6.6e-8
 alignas(64) inline constexpr float kPowers[32] = {
@@ -100,7 +106,7 @@ alignas(64) inline constexpr float kPowers[32] = {
     1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f};
 
 // 2^n, and f. n is t rounded down to a multiple of 1/32, and scalef takes from t the whole number below it. Infinite
-// and huge t need no bounds: f is 0, and scalef overflows as it should.
+// and huge t: f is 0, and scalef overflows as it should.
 template <int kN>
 HWY_INLINE Vectors<kN> SteppedPower(const Vectors<kN>& t, Vectors<kN>& f) {
   const D d;
@@ -114,7 +120,7 @@ HWY_INLINE Vectors<kN> SteppedPower(const Vectors<kN>& t, Vectors<kN>& f) {
   return Each<kN>([&](int i) { return V{_mm512_scalef_ps(step[i].raw, t[i].raw)}; });
 }
 
-// 1 / x for x from 1 to 2^126 + 1, within 0.53 ulp; infinity gives NaN. Intel's divider takes 10 cycles for a vector,
+// 1 / x for x from 1 to 2^126, within 0.53 ulp, from there within 2^-140; infinity gives NaN. Intel's divider takes 10 cycles for a vector,
 // this 3.
 template <int kN>
 HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
@@ -123,6 +129,8 @@ HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
   return Each<kN>([&](int i) { return hn::MulAdd(near[i], rest[i], near[i]); });
 }
 #else
+inline constexpr Powers kFastPowers = Powers::kAll;
+inline constexpr float kLargestPower = 126.0f;
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 32
 inline constexpr int kStepBits = 3;
 inline constexpr float kShortPower[] = {5.5496223e-2f, 0.24025764f, 0.69314724f, 1.0f};  // |f| <= 1/16: 2.5e-8
@@ -165,12 +173,15 @@ HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
 
 // 1 / (1 + 2^t). Coarser than Exp, and cheaper: t is rounded once, and of the relative error of 2^t the quotient keeps
 // at most a quarter. A sigmoid is within 1.05e-7 with AVX-512, 0.96e-7 with AVX2 and 1.14e-7 elsewhere: 2 ulp of
-// numbers from 1/2 to 1. The bound of t is the reciprocal's.
-template <int kN>
-HWY_INLINE Vectors<kN> OneOverOnePlusPower(const Vectors<kN>& t) {
+// numbers from 1/2 to 1.
+template <Powers kPowers, int kN>
+HWY_INLINE Vectors<kN> OneOverOnePlusPower(Vectors<kN> t) {
   const D d;
+  if constexpr (kPowers == Powers::kAll) {
+    t = Each<kN>([&](int i) { return AtMost(hn::Set(d, kLargestPower), t[i]); });
+  }
   Vectors<kN> f;
-  const auto power = SteppedPower(Each<kN>([&](int i) { return AtMost(hn::Set(d, 126.0f), t[i]); }), f);
+  const auto power = SteppedPower(t, f);
   auto p = Each<kN>([&](int i) { return hn::MulAdd(hn::Set(d, kShortPower[0]), f[i], hn::Set(d, kShortPower[1])); });
 #pragma GCC unroll 8
   for (size_t c = 2; c < sizeof(kShortPower) / sizeof(float); ++c) {
@@ -205,10 +216,11 @@ struct UnitLanes {
 };
 
 // One functor per activation, applied to vectors of the lanes of `of`.
+template <Powers kPowers>
 struct ActSigmoid {  // whose layer has kSigmoidPower in its weights and biases
   template <int kN, class Of>
   static HWY_INLINE Vectors<kN> Apply(const Vectors<kN>& x, const Of&) {
-    return OneOverOnePlusPower(x);
+    return OneOverOnePlusPower<kPowers>(x);
   }
 };
 struct ActRelu {
@@ -236,22 +248,23 @@ struct ActBiSigmoid {  // 2 / (1 + e^-x) - 1 = tanh(x / 2)
     return Each<kN>([&](int i) { return Tanh(hn::Mul(x[i], hn::Set(D(), 0.5f))); });
   }
 };
+template <Powers kPowers>
 struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p), within 2^-22 of |alpha x| + |(1 - alpha) x|
   template <int kN, class Of>
   static HWY_INLINE Vectors<kN> Apply(const Vectors<kN>& x, const Of& of) {
     const V alpha = of(of.layer.alpha), mean = of(of.layer.mean), power = of(of.layer.power);
-    const auto p = OneOverOnePlusPower(Each<kN>([&](int i) { return hn::Mul(hn::Sub(x[i], mean), power); }));
+    const auto p = OneOverOnePlusPower<kPowers>(Each<kN>([&](int i) { return hn::Mul(hn::Sub(x[i], mean), power); }));
     const V rest = hn::Sub(hn::Set(D(), 1.0f), alpha);
     return Each<kN>([&](int i) { return hn::Mul(x[i], hn::MulAdd(p[i], rest, alpha)); });
   }
 };
 
 // body(Act()) with the functor of `activation`.
-template <class Body>
+template <Powers kPowers, class Body>
 HWY_INLINE void WithActivation(Activation activation, const Body& body) {
   switch (activation) {
     case Activation::kSigmoid:
-      return body(ActSigmoid());
+      return body(ActSigmoid<kPowers>());
     case Activation::kRelu:
       return body(ActRelu());
     case Activation::kPRelu:
@@ -259,7 +272,7 @@ HWY_INLINE void WithActivation(Activation activation, const Body& body) {
     case Activation::kTanh:
       return body(ActTanh());
     case Activation::kDice:
-      return body(ActDice());
+      return body(ActDice<kPowers>());
     case Activation::kBiSigmoid:
       return body(ActBiSigmoid());
   }

@@ -117,7 +117,8 @@ HWY_NOINLINE void RunFewColumns(const Layers& layers, int64_t in, const float* w
     Layer layer = layers.hidden[l];
     if (l == 0) layer.in = in, layer.weights = weights, layer.bias = bias;
     UnitSums<kC>(layer, x, rows, next_row);
-    WithActivation(layer.activation, [&](auto act) { ActivateUnits<decltype(act), kC>(layer, rows, next_row); });
+    WithActivation<Powers::kAll>(layer.activation,
+                                 [&](auto act) { ActivateUnits<decltype(act), kC>(layer, rows, next_row); });
     x = {rows, 1, next_row};
     std::swap(rows, next_rows);
   }

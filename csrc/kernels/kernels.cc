@@ -146,7 +146,7 @@ void SigmoidTile(float* values) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t i = 0; i < TileColumns(); i += lanes) {
     const V t = hn::Mul(hn::Load(d, values + i), hn::Set(d, static_cast<float>(kSigmoidPower)));
-    hn::Store(OneOverOnePlusPower(Vectors<1>{t})[0], d, values + i);
+    hn::Store(OneOverOnePlusPower<Powers::kAll>(Vectors<1>{t})[0], d, values + i);
   }
 }
 

@@ -176,14 +176,14 @@ HWY_NOINLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink)
   }
 }
 
-template <int kV, class Sink>
+template <Powers kPowers, int kV, class Sink>
 HWY_INLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
-  WithActivation(layer.activation, [&](auto act) { RunLayer<decltype(act), kV>(layer, x, sink); });
+  WithActivation<kPowers>(layer.activation, [&](auto act) { RunLayer<decltype(act), kV>(layer, x, sink); });
 }
 
-template <int kV>
-HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
-                            float* scratch, float* out) {
+template <Powers kPowers, int kV>
+HWY_NOINLINE void RunAllLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
+                               float* scratch, float* out) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (layers.count == 0) {
@@ -197,12 +197,27 @@ HWY_NOINLINE void RunLayers(const Layers& layers, int64_t in, const float* weigh
     Layer layer = layers.hidden[l];
     if (l == 0) layer.in = in, layer.weights = weights, layer.bias = bias;
     if (l + 1 == layers.count) {
-      RunLayer<kV>(layer, x, AddToOutput{layers.weights, out});
+      RunLayer<kPowers, kV>(layer, x, AddToOutput{layers.weights, out});
     } else {
-      RunLayer<kV>(layer, x, StoreRows{rows});
+      RunLayer<kPowers, kV>(layer, x, StoreRows{rows});
       x = rows;
       std::swap(rows, next_rows);
     }
+  }
+}
+
+// Layers of a tile, fast; again where a result is NaN, for which a power out of range may be the reason. What was a
+// number keeps its bits, so they do not depend on the tile's other columns.
+template <int kV>
+HWY_INLINE void RunLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
+                          float* scratch, float* out) {
+  RunAllLayers<kFastPowers, kV>(layers, in, weights, bias, x, scratch, out);
+  if constexpr (kFastPowers != Powers::kAll) {
+    const D d;
+    const auto results = Each<kV>([&](int v) { return hn::Load(d, out + v * static_cast<int64_t>(hn::Lanes(d))); });
+    V sum = results[0];
+    for (int v = 1; v < kV; ++v) sum = hn::Add(sum, results[v]);
+    if (!hn::AllFalse(d, hn::IsNaN(sum))) RunAllLayers<Powers::kAll, kV>(layers, in, weights, bias, x, scratch, out);
   }
 }
 
