@@ -93,8 +93,8 @@ ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, cons
 
 size_t ActivationUnit::scratch() const {
   const size_t fold = static_cast<size_t>(kernels::kAffineRows * dim_);
-  const size_t pool =
-      static_cast<size_t>(kBlock + dim_) + layers_.scratch();  // scores, a block's interest, the layers'
+  // Scores of a block and what they give, for each query, and the layers'.
+  const size_t pool = static_cast<size_t>(kGroup * (kBlock + dim_)) + layers_.scratch();
   return std::max(fold, pool);
 }
 
@@ -154,22 +154,28 @@ ActivationUnit ActivationUnit::ForKeys(const UnitSemantics& semantics, int64_t d
   return ActivationUnit(semantics, dim, other);
 }
 
-kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
-                                           float* interest) const {
-  const int64_t begin = block * kBlock, tile = Kernels().tile;
-  const int64_t count = std::min(kBlock, keys.count - begin);
-  for (int64_t t = 0; t < count; t += tile) {
-    Scores(folded, keys.tiles + (begin + t) * dim_, std::min(tile, count - t), scratch + kBlock, scratch + t);
+void ActivationUnit::ScoreBlock(const float* folded, const PackedKeys& keys, Range range, float* scratch,
+                                float* scores) const {
+  const int64_t tile = Kernels().tile;
+  for (int64_t t = range.begin; t < range.end; t += tile) {
+    Scores(folded, keys.tiles + t * dim_, std::min(tile, range.end - t), scratch, scores + (t - range.begin));
   }
-  return PoolScoredBlock(scratch, keys, block, interest);
 }
 
-kernels::Partial ActivationUnit::PoolScoredBlock(float* scores, const PackedKeys& keys, int64_t block,
-                                                 float* interest) const {
-  const int64_t begin = block * kBlock;
-  const float* counts = keys.counts == nullptr ? nullptr : keys.counts + begin;
-  return Kernels().pool(keys.tiles + begin * dim_, dim_, std::min(kBlock, keys.count - begin), counts, softmax_, scores,
-                        interest);
+void ActivationUnit::PoolBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores,
+                               kernels::Partial* partials, float* interests) const {
+  const float* counts = keys.counts == nullptr ? nullptr : keys.counts + range.begin;
+  Kernels().pool({keys.tiles + range.begin * dim_, dim_, range.size(), counts}, softmax_, queries, scores, partials,
+                 interests);
+}
+
+kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
+                                           float* interest) const {
+  const Range range = BlockRange(keys, block);
+  kernels::Partial partial{};
+  ScoreBlock(folded, keys, range, scratch + kBlock, scratch);
+  PoolBlock(keys, range, 1, scratch, &partial, interest);
+  return partial;
 }
 
 void ActivationUnit::Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks,
@@ -182,28 +188,13 @@ void ActivationUnit::Join(const kernels::Partial* partials, const float* block_i
   Finish(total, interest);
 }
 
-template <class PoolOne>
-void ActivationUnit::PoolBlocks(const PackedKeys& keys, const PoolOne& pool_one, float* block_interest,
-                                float* interest) const {
-  kernels::Partial total{-INFINITY, 0};
-  std::fill(interest, interest + dim_, 0.0f);
-  for (int64_t block = 0; block < Blocks(keys); ++block) {
-    const kernels::Partial partial = pool_one(block, block_interest);
-    Kernels().merge(dim_, softmax_, partial, block_interest, &total, interest);
-  }
-  Finish(total, interest);
-}
-
-void ActivationUnit::Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const {
-  const auto pool_one = [&](int64_t block, float* out) { return PoolBlock(folded, keys, block, scratch, out); };
-  PoolBlocks(keys, pool_one, scratch + kBlock + layers_.scratch(), interest);
-}
-
-void ActivationUnit::PoolScores(float* scores, const PackedKeys& keys, float* scratch, float* interest) const {
-  const auto pool_one = [&](int64_t block, float* out) {
-    return PoolScoredBlock(scores + block * kBlock, keys, block, out);
+void ActivationUnit::Pool(const float* const* folded, int64_t queries, const PackedKeys& keys, float* scratch,
+                          float* interests, int64_t stride) const {
+  float* layers_scratch = scratch + kGroup * (kBlock + dim_);
+  const auto score = [&](Range range, float* scores) {
+    for (int64_t q = 0; q < queries; ++q) ScoreBlock(folded[q], keys, range, layers_scratch, scores + q * kBlock);
   };
-  PoolBlocks(keys, pool_one, scratch, interest);
+  PoolScored(queries, keys, score, scratch, interests, stride);
 }
 
 void ActivationUnit::Finish(const kernels::Partial& total, float* interest) const {

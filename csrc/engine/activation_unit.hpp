@@ -1,10 +1,13 @@
 // The activation unit: weighs a history's keys by a query and adds them up, in one pass over tiles of keys.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
 #include "engine/layers.hpp"
+#include "engine/range.hpp"
 
 namespace din_infer {
 
@@ -17,6 +20,10 @@ struct PackedKeys {
 
 class ActivationUnit {
  public:
+  // Queries that are folded and pooled together: fewer read the fold's weights and the keys from cache more often, more
+  // leave L2.
+  static constexpr int64_t kGroup = 16;
+
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const LayerParameters& parameters);
 
   int64_t dim() const { return dim_; }
@@ -29,11 +36,15 @@ class ActivationUnit {
   void Fold(const float* queries, int64_t count, float* folded, float* scratch, int64_t part = 0,
             int64_t parts = 1) const;
 
-  // The user interest [dim] that the history's keys give under one folded query; zeros for an empty history.
-  void Pool(const float* folded, const PackedKeys& keys, float* scratch, float* interest) const;
+  // The user interests [queries, dim], `stride` floats apart, that the history's keys give under up to kGroup folded
+  // queries; zeros for an empty history.
+  void Pool(const float* const* folded, int64_t queries, const PackedKeys& keys, float* scratch, float* interests,
+            int64_t stride) const;
 
-  // The same where the keys' scores [whole tiles] are known; they are overwritten.
-  void PoolScores(float* scores, const PackedKeys& keys, float* scratch, float* interest) const;
+  // The same where the keys' scores are known: score(range of keys, scores) writes those of a block, [queries][kBlock].
+  template <class Score>
+  void PoolScored(int64_t queries, const PackedKeys& keys, const Score& score, float* scratch, float* interests,
+                  int64_t stride) const;
 
   // Pool in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on
   // any thread, then Join, which adds them up in their order. The bits are those of Pool.
@@ -56,9 +67,12 @@ class ActivationUnit {
 
  private:
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const ScaledParameters& scaled);
-  kernels::Partial PoolScoredBlock(float* scores, const PackedKeys& keys, int64_t block, float* interest) const;
-  template <class PoolOne>  // (block, interest) -> Partial
-  void PoolBlocks(const PackedKeys& keys, const PoolOne& pool_one, float* block_interest, float* interest) const;
+  static Range BlockRange(const PackedKeys& keys, int64_t block) {
+    return {block * kernels::kBlock, std::min((block + 1) * kernels::kBlock, keys.count)};
+  }
+  void ScoreBlock(const float* folded, const PackedKeys& keys, Range range, float* scratch, float* scores) const;
+  void PoolBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores, kernels::Partial* partials,
+                 float* interests) const;
   void Finish(const kernels::Partial& total, float* interest) const;  // divides by softmax's sum
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
@@ -69,5 +83,27 @@ class ActivationUnit {
   PackedAffine fold_;              // outer: the whole folded query; hadamard: its biases
   FloatBuffer constant_, scaled_;  // hadamard: A = constant + q_i scaled, in panels
 };
+
+template <class Score>
+void ActivationUnit::PoolScored(int64_t queries, const PackedKeys& keys, const Score& score, float* scratch,
+                                float* interests, int64_t stride) const {
+  float* scores = scratch;
+  float* block_interests = scores + kGroup * kernels::kBlock;
+  kernels::Partial totals[kGroup], partials[kGroup];
+  for (int64_t q = 0; q < queries; ++q) {
+    totals[q] = {-INFINITY, 0};
+    std::fill_n(interests + q * stride, dim_, 0.0f);
+  }
+  for (int64_t block = 0; block < Blocks(keys); ++block) {
+    const Range range = BlockRange(keys, block);
+    score(range, scores);
+    PoolBlock(keys, range, queries, scores, partials, block_interests);
+    for (int64_t q = 0; q < queries; ++q) {
+      kernels::Kernels().merge(dim_, softmax_, partials[q], block_interests + q * dim_, &totals[q],
+                               interests + q * stride);
+    }
+  }
+  for (int64_t q = 0; q < queries; ++q) Finish(totals[q], interests + q * stride);
+}
 
 }  // namespace din_infer

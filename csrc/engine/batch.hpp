@@ -10,6 +10,7 @@
 
 #include "base/schema.hpp"
 #include "din_infer/din_infer.hpp"
+#include "engine/range.hpp"
 
 namespace din_infer {
 
@@ -17,11 +18,6 @@ namespace din_infer {
 constexpr int64_t kMostValues = int64_t{1} << 40;
 
 // Half-open range.
-struct Range {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-};
-
 // Of a request's behaviours those that the model reads.
 Range Kept(const History& history, Range all);
 

@@ -1,6 +1,7 @@
 #include "engine/candidate_plan.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <functional>
 #include <numeric>
@@ -327,24 +328,26 @@ float* CandidatePlan::OwnRows(Scratch& scratch) const {
 }
 
 void CandidatePlan::PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const {
+  const int64_t own_width = parts_.tower->own_width();
   float* own = OwnRows(scratch);
-  for (int64_t place = tile.places.begin; place < tile.places.end; ++place, own += parts_.tower->own_width()) {
-    const int64_t candidate = *candidates_.Numbers(by_request_[static_cast<size_t>(place)]);
-    Pool(wave, tile.request, candidate - chunk.begin, own, scratch);
-  }
-}
-
-// One candidate: the histories pooled with its weights.
-void CandidatePlan::Pool(const Wave& wave, int64_t request, int64_t place, float* own, Scratch& scratch) const {
   for (size_t h = 0; h < keys_.size(); ++h) {
     const Keys& keys = keys_[h];
-    const ActivationUnit& unit = *parts_.histories[h].unit;
-    const PackedKeys& packed = wave.Keys(h)[static_cast<size_t>(request)];
-    const int32_t* numbers = keys.distinct.Numbers(keys.offsets[static_cast<size_t>(request)]);
-    const float* weights = keys.weights.data() + place / kGroup * keys.distinct.size() * kGroup + place % kGroup;
-    float* scores = Reserve(scratch.scores, static_cast<size_t>(WholeTiles(packed.count)));
-    for (int64_t t = 0; t < packed.count; ++t) scores[t] = weights[numbers[t] * kGroup];
-    unit.PoolScores(scores, packed, Reserve(scratch.unit, unit.scratch()), own + parts_.histories[h].own_begin);
+    const HistoryPart& part = parts_.histories[h];
+    const PackedKeys& packed = wave.Keys(h)[static_cast<size_t>(tile.request)];
+    const int32_t* numbers = keys.distinct.Numbers(keys.offsets[static_cast<size_t>(tile.request)]);
+    for (int64_t first = 0; first < tile.places.size(); first += kGroup) {
+      const int64_t count = std::min(kGroup, tile.places.size() - first);
+      const int32_t* places = by_request_.data() + tile.places.begin + first;
+      const auto gather = [&](Range range, float* scores) {
+        for (int64_t c = 0; c < count; ++c, scores += kernels::kBlock) {
+          const int64_t place = *candidates_.Numbers(places[c]) - chunk.begin;
+          const float* weights = keys.weights.data() + place / kGroup * keys.distinct.size() * kGroup + place % kGroup;
+          for (int64_t t = range.begin; t < range.end; ++t) scores[t - range.begin] = weights[numbers[t] * kGroup];
+        }
+      };
+      part.unit->PoolScored(count, packed, gather, Reserve(scratch.unit, part.unit->scratch()),
+                            own + first * own_width + part.own_begin, own_width);
+    }
   }
 }
 
@@ -370,10 +373,9 @@ void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, const Para
         const StepTimer fold = parallel.Time(slot, Step::kFold);
         unit.Fold(queries, count, folded, scratch.unit.data());
       }
-      for (int64_t c = 0; c < count; ++c) {
-        unit.Pool(folded + c * unit.folded_size(), packed, scratch.unit.data(),
-                  own + (first + c) * own_width + part.own_begin);
-      }
+      std::array<const float*, kGroup> folds;
+      for (int64_t c = 0; c < count; ++c) folds[static_cast<size_t>(c)] = folded + c * unit.folded_size();
+      unit.Pool(folds.data(), count, packed, scratch.unit.data(), own + first * own_width + part.own_begin, own_width);
     }
   }
 }

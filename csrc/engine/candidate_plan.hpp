@@ -41,7 +41,7 @@ class CandidatePlan {
 
  private:
   // Candidates whose weights lie side by side: what one thread scores at a time.
-  static constexpr int64_t kGroup = 16;
+  static constexpr int64_t kGroup = ActivationUnit::kGroup;
 
   struct Pair {
     int32_t request, candidate;
@@ -84,7 +84,6 @@ class CandidatePlan {
   float* OwnRows(Scratch& scratch) const;  // of a tile: what the tower reads of each candidate
   // Writes the pooled histories of a tile's candidates to their own rows; `place`: of a candidate in the chunk.
   void PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const;
-  void Pool(const Wave& wave, int64_t request, int64_t place, float* own, Scratch& scratch) const;
   void PoolTileAlone(const Wave& wave, const Tile& tile, const Parallel& parallel, int slot);
   void ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const;
 

@@ -37,7 +37,7 @@ void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, cons
     for (int64_t i = 0; i < dim; ++i) rows[t * dim + i] = transposed[i * keys.count + t] = column[i * tile];
   }
   Kernels().pack_weights(transposed, keys.count, keys.count, dim, panels_.data());
-  constexpr int64_t kGroup = 16;
+  constexpr int64_t kGroup = ActivationUnit::kGroup;
   parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     const int64_t first = group * kGroup;
     const StepTimer timer = parallel.Time(slot, Step::kFold);

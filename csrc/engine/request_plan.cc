@@ -67,7 +67,8 @@ void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request
   for (int64_t begin = 0; begin < keys.count; begin += kernels::kBlock) {
     const int64_t count = std::min(kernels::kBlock, keys.count - begin);
     std::fill(ones, ones + count, 1.0f);
-    const kernels::Partial partial = kernel.pool(keys.tiles + begin * dim, dim, count, nullptr, false, ones, block);
+    kernels::Partial partial{};
+    kernel.pool({keys.tiles + begin * dim, dim, count, nullptr}, false, 1, ones, &partial, block);
     kernel.merge(dim, false, partial, block, &total, pooled);
   }
   if (parts_.file.semantics.pooling == Pooling::kMean && keys.count > 0) {

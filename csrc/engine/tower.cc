@@ -53,7 +53,9 @@ const float* Tower::Probabilities(const float* own, int64_t count, const float* 
   float* logits = Reserve(scratch, static_cast<size_t>(aligned) + this->scratch());
   float* tile = logits + aligned;
   PackTiles(own, own_, count, own_, tile);
-  kernel.run_layers(layers_.view(), own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
+  kernels::Layers layers = layers_.view();
+  layers.any_input = true;
+  kernel.run_layers(layers, own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
   kernel.sigmoid(logits);
   return logits;
 }

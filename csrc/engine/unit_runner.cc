@@ -8,8 +8,7 @@
 namespace din_infer {
 namespace {
 
-// Candidates folded together: fewer read the fold's weights from cache more often, more leave L2.
-constexpr int64_t kGroup = 16;
+constexpr int64_t kGroup = ActivationUnit::kGroup;
 
 // Threads finish together as the last candidates are shared out by blocks of keys: up to kGroup of the longest
 // histories, where those have more than a block, or a fold takes kSharedFold multiply-adds, which threads share, too.
@@ -226,10 +225,8 @@ void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const Un
     KeepFolds(unit, cache, scratch);
   }
   const StepTimer timer = parallel.Time(slot, Step::kUnit);
-  for (int64_t c = range.begin; c < range.end; ++c) {
-    unit.Pool(scratch.folds[static_cast<size_t>(c - range.begin)], keys, scratch.unit.data(),
-              batch.interests + c * batch.interest_stride);
-  }
+  unit.Pool(scratch.folds.data(), range.size(), keys, scratch.unit.data(),
+            batch.interests + range.begin * batch.interest_stride, batch.interest_stride);
 }
 
 template <class Row>

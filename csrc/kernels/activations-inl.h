@@ -88,22 +88,23 @@ HWY_INLINE V Exp(V x) {
   return hn::BitCast(d, hn::Add(hn::BitCast(di, p), shifted_n));
 }
 
-// The powers of two that a sigmoid is right for: all, or those of a float's range, where a larger one gives NaN. The
-// bound that makes up the difference is one of its 13 instructions with AVX-512; elsewhere 2^t needs it anyway.
+// The powers 2^t that a sigmoid is right for: all, or those below 2^126, where a larger one gives NaN. The bound that
+// makes up the difference is one of its 13 instructions with AVX-512; elsewhere 2^t needs it anyway.
 enum class Powers { kAll, kInRange };
+inline constexpr float kLargestPower = 0x1.f7fffep6f;  // the float below 126
 
 // Powers of two in a sigmoid: 2^t = 2^(n + f), n a multiple of 1 / 2^kStepBits. Where one instruction looks up a table
 // of a vector or two, 2^n comes from there and the polynomial of f may be short. kShortPower are its coefficients.
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
 inline constexpr Powers kFastPowers = Powers::kInRange;
-inline constexpr float kLargestPower = 0x1.fffffep6f;  // the float below 128
 inline constexpr int kStepBits = 5;
-inline constexpr float kShortPower[] = {0.242652714f, 0.693123758f, 1.0f};  // 0 <= f < 1/32: relative error 6.6e-8
+// The table has four times the powers, the polynomial a fourth: 2^126 overflows, as 1 / (1 + 2^t) would be denormal.
+inline constexpr float kShortPower[] = {0.242652714f / 4, 0.693123758f / 4, 1.0f / 4};  // f < 1/32: within 6.6e-8
 alignas(64) inline constexpr float kPowers[32] = {
-    1.0f,        1.0218972f,  1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f,  1.13878858f, 1.1637249f,
-    1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f, 1.35425556f, 1.38390994f,
-    1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f, 1.5759809f,  1.61049032f, 1.64575553f,
-    1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f, 1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f};
+    4.0f,       4.087589f,  4.177095f,  4.268562f,  4.362031f,  4.457547f,  4.5551543f, 4.6548996f,
+    4.7568283f, 4.8609896f, 4.967431f,  5.076204f,  5.1873584f, 5.3009467f, 5.417022f,  5.53564f,
+    5.656854f,  5.780723f,  5.907305f,  6.036658f,  6.1688433f, 6.3039236f, 6.4419613f, 6.583022f,
+    6.7271714f, 6.8744774f, 7.0250087f, 7.1788363f, 7.3360324f, 7.4966707f, 7.660826f,  7.8285766f};
 
 // 2^n, and f. n is t rounded down to a multiple of 1/32, and scalef takes from t the whole number below it. Infinite
 // and huge t: f is 0, and scalef overflows as it should.
@@ -120,8 +121,8 @@ HWY_INLINE Vectors<kN> SteppedPower(const Vectors<kN>& t, Vectors<kN>& f) {
   return Each<kN>([&](int i) { return V{_mm512_scalef_ps(step[i].raw, t[i].raw)}; });
 }
 
-// 1 / x for x from 1 to 2^126, within 0.53 ulp, from there within 2^-140; infinity gives NaN. Intel's divider takes 10 cycles for a vector,
-// this 3.
+// 1 / x for x from 1 to 2^126, within 0.53 ulp; infinity gives NaN. Intel's divider takes 10 cycles for a vector, this
+// 3.
 template <int kN>
 HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
   const auto near = Each<kN>([&](int i) { return V{_mm512_rcp14_ps(x[i].raw)}; });
@@ -130,7 +131,6 @@ HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
 }
 #else
 inline constexpr Powers kFastPowers = Powers::kAll;
-inline constexpr float kLargestPower = 126.0f;
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 32
 inline constexpr int kStepBits = 3;
 inline constexpr float kShortPower[] = {5.5496223e-2f, 0.24025764f, 0.69314724f, 1.0f};  // |f| <= 1/16: 2.5e-8

@@ -1,5 +1,6 @@
 #include "kernels/kernels.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -61,45 +62,64 @@ HWY_INLINE Partial ExpScores(int64_t count, const float* counts, float* scores) 
   return {hn::GetLane(max_everywhere), sum};
 }
 
-// Rows of keys that are pooled side by side, so that each score is loaded once for all of them.
+// Rows of keys, and queries, that are pooled side by side: each score is loaded once for all rows, each key for all
+// queries.
 inline constexpr int kRows = 4;
+inline constexpr int kQueries = HWY_MAX_BYTES == 64 || HWY_ARCH_ARM_A64 ? 4 : 2;
 
-// interest[i] = sum of scores[t] * row i of the tiles, for kR rows from i on.
-template <int kR>
-HWY_INLINE void PoolRows(const float* tiles, int64_t dim, int64_t i, int64_t columns, const float* scores,
-                         float* interest) {
+// interests[q][i] = sum of scores[q][t] * row i of the keys, for kQ queries and kR rows from i on.
+template <int kQ, int kR>
+HWY_INLINE void PoolRows(const BlockKeys& keys, int64_t i, const float* scores, float* interests) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t tile = TileColumns();
-  const float* rows = tiles + i * tile;
-  auto sums = Each<kR>([&](int) { return hn::Zero(d); });
-  for (int64_t t = 0; t < columns; t += tile, rows += dim * tile) {
-    const int64_t end = std::min(tile, columns - t);
+  const float* rows = keys.tiles + i * tile;
+  Vectors<kR> sums[kQ];
+#pragma GCC unroll 8
+  for (int q = 0; q < kQ; ++q) sums[q] = Each<kR>([&](int) { return hn::Zero(d); });
+  for (int64_t t = 0; t < keys.count; t += tile, rows += keys.dim * tile) {
+    const int64_t end = std::min(tile, keys.count - t);
     for (int64_t c = 0; c < end; c += lanes) {
-      const V score = hn::Load(d, scores + t + c);
-      sums = Each<kR>([&](int r) { return hn::MulAdd(hn::Load(d, rows + r * tile + c), score, sums[r]); });
+      const auto row = Each<kR>([&](int r) { return hn::Load(d, rows + r * tile + c); });
+#pragma GCC unroll 8
+      for (int q = 0; q < kQ; ++q) {
+        const V score = hn::Load(d, scores + q * kBlock + t + c);
+        sums[q] = Each<kR>([&](int r) { return hn::MulAdd(row[r], score, sums[q][r]); });
+      }
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kR; ++r) interest[i + r] = hn::GetLane(hn::SumOfLanes(d, sums[r]));
+  for (int q = 0; q < kQ; ++q) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r) interests[q * keys.dim + i + r] = hn::GetLane(hn::SumOfLanes(d, sums[q][r]));
+  }
 }
 
-Partial Pool(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
-             float* interest) {
-  const D d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  Partial partial{0, 0};
-  if (softmax) {
-    partial = ExpScores(count, counts, scores);
-  } else if (counts != nullptr) {
-    for (int64_t t = 0; t < count; ++t) scores[t] *= counts[t];
+// kQ queries at a time as far as they go.
+template <int kQ>
+HWY_INLINE void PoolQueries(const BlockKeys& keys, int64_t queries, const float* scores, float* interests) {
+  for (; queries >= kQ; queries -= kQ, scores += kQ * kBlock, interests += kQ * keys.dim) {
+    int64_t i = 0;
+    for (; i + kRows <= keys.dim; i += kRows) PoolRows<kQ, kRows>(keys, i, scores, interests);
+    for (; i < keys.dim; ++i) PoolRows<kQ, 1>(keys, i, scores, interests);
   }
-  const int64_t vectors = (count + lanes - 1) / lanes;
-  for (int64_t t = count; t < vectors * lanes; ++t) scores[t] = 0;  // columns past the last key hold zeros
-  int64_t i = 0;
-  for (; i + kRows <= dim; i += kRows) PoolRows<kRows>(tiles, dim, i, vectors * lanes, scores, interest);
-  for (; i < dim; ++i) PoolRows<1>(tiles, dim, i, vectors * lanes, scores, interest);
-  return partial;
+  if constexpr (kQ > 1) PoolQueries<kQ / 2>(keys, queries, scores, interests);
+}
+
+void Pool(const BlockKeys& keys, bool softmax, int64_t queries, float* scores, Partial* partials, float* interests) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
+  const int64_t whole = (keys.count + lanes - 1) / lanes * lanes;
+  for (int64_t q = 0; q < queries; ++q) {
+    float* own = scores + q * kBlock;
+    partials[q] = {0, 0};
+    if (softmax) {
+      partials[q] = ExpScores(keys.count, keys.counts, own);
+    } else if (keys.counts != nullptr) {
+      for (int64_t t = 0; t < keys.count; ++t) own[t] *= keys.counts[t];
+    }
+    std::fill(own + keys.count, own + whole, 0.0f);  // columns past the last key hold zeros
+  }
+  PoolQueries<kQueries>(keys, queries, scores, interests);
 }
 
 void Merge(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,

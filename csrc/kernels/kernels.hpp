@@ -55,6 +55,7 @@ struct Layers {
   int64_t widest = 0;              // largest `out` among them
   const float* weights = nullptr;  // [last hidden width]
   const float* bias = nullptr;     // [1]
+  bool any_input = false;          // sums far beyond a sigmoid's range are common, as a tower's of dense features
 };
 
 // y = constant + W x, for y of `width` values. Here lanes are values of y, so W is in tiles of them: [width /
@@ -63,6 +64,13 @@ struct Affine {
   int64_t in = 0, width = 0;        // width is a multiple of the target's tile
   const float* constant = nullptr;  // [width]
   const float* linear = nullptr;    // tiles, in * width floats
+};
+
+// Keys of a block: tiles, how many, and how often each occurs (null: once).
+struct BlockKeys {
+  const float* tiles;
+  int64_t dim, count;
+  const float* counts;  // [count]
 };
 
 // Softmax needs a partial result's maximum and sum of exponentials; without it they are unused.
@@ -97,10 +105,10 @@ struct KernelTable {
   void (*run_layers)(const Layers& layers, int64_t in, const float* weights, const float* bias,
                      const float* columns_tile, int64_t columns, float* scratch, float* out);
 
-  // Weights the `count` <= kBlock keys of a block by `scores` (which it overwrites) and adds them up into interest
-  // [dim]. counts [count] says how often each key occurs, or is null.
-  Partial (*pool)(const float* tiles, int64_t dim, int64_t count, const float* counts, bool softmax, float* scores,
-                  float* interest);
+  // For each of `queries`: weights a block's keys by its row of scores [queries][kBlock], which is overwritten, and
+  // adds them up into its row of interests [queries][dim].
+  void (*pool)(const BlockKeys& keys, bool softmax, int64_t queries, float* scores, Partial* partials,
+               float* interests);
 
   // Adds a later block's result to that of all earlier ones.
   void (*merge)(int64_t dim, bool softmax, const Partial& later, const float* later_interest, Partial* total,

@@ -206,19 +206,20 @@ HWY_NOINLINE void RunAllLayers(const Layers& layers, int64_t in, const float* we
   }
 }
 
-// Layers of a tile, fast; again where a result is NaN, for which a power out of range may be the reason. What was a
-// number keeps its bits, so they do not depend on the tile's other columns.
+// Layers of a tile; first fast, and again where a result is NaN, for which a power out of range may be the reason. What
+// was a number keeps its bits, so they do not depend on the tile's other columns.
 template <int kV>
 HWY_INLINE void RunLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
                           float* scratch, float* out) {
-  RunAllLayers<kFastPowers, kV>(layers, in, weights, bias, x, scratch, out);
-  if constexpr (kFastPowers != Powers::kAll) {
+  if (kFastPowers != Powers::kAll && !layers.any_input) {
+    RunAllLayers<kFastPowers, kV>(layers, in, weights, bias, x, scratch, out);
     const D d;
     const auto results = Each<kV>([&](int v) { return hn::Load(d, out + v * static_cast<int64_t>(hn::Lanes(d))); });
     V sum = results[0];
     for (int v = 1; v < kV; ++v) sum = hn::Add(sum, results[v]);
-    if (!hn::AllFalse(d, hn::IsNaN(sum))) RunAllLayers<Powers::kAll, kV>(layers, in, weights, bias, x, scratch, out);
+    if (hn::AllFalse(d, hn::IsNaN(sum))) return;
   }
+  RunAllLayers<Powers::kAll, kV>(layers, in, weights, bias, x, scratch, out);
 }
 
 }  // namespace din_infer::kernels::HWY_NAMESPACE

@@ -152,7 +152,8 @@ TEST_F(RunnerTest, RunsTheUnitOfAModelsHistory) {
   PackTiles(keys.data(), dim, 20, dim, tiles.data());
   unit.Fold(query.data(), 1, folded.data(), scratch.data());
   std::vector<float> expected(static_cast<size_t>(dim)), interest(expected.size(), kPoison);
-  unit.Pool(folded.data(), {tiles.data(), 20, nullptr}, scratch.data(), expected.data());
+  const float* folds[] = {folded.data()};
+  unit.Pool(folds, 1, {tiles.data(), 20, nullptr}, scratch.data(), expected.data(), dim);
 
   ActivationUnitRunner runner(*model, history);
   model.reset();

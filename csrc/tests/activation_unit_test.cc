@@ -240,6 +240,41 @@ TEST(ActivationUnit, AnEmptyHistoryGivesZeros) {
   }
 }
 
+TEST(ActivationUnit, AnInterestHasTheSameBitsBesideAnyOthers) {
+  for (bool softmax : {false, true}) {
+    for (int64_t dim : {1, 7, 16}) {
+      for (int64_t length : {1, 50, 250}) {
+        RandomUnit random(Unit({5}, Activation::kSigmoid, Interaction::kOuter, softmax), dim, 3);
+        const FloatBuffer tiles = Tiles(random.Normal(length * dim, 1), dim);
+        const std::vector<float> queries = random.Normal(ActivationUnit::kGroup * dim, 1);
+        const ActivationUnit unit(random.semantics(), dim, random.parameters());
+        FloatBuffer folded(static_cast<size_t>(ActivationUnit::kGroup * unit.folded_size())), scratch(unit.scratch());
+        unit.Fold(queries.data(), ActivationUnit::kGroup, folded.data(), scratch.data());
+        std::vector<const float*> folds;
+        for (int64_t q = 0; q < ActivationUnit::kGroup; ++q) folds.push_back(folded.data() + q * unit.folded_size());
+        const std::vector<float> counts = {2, 1, 3};
+        for (const float* often : {static_cast<const float*>(nullptr), counts.data()}) {
+          const PackedKeys keys{tiles.data(), often == nullptr ? length : std::min<int64_t>(length, 3), often};
+          const auto pool = [&](int64_t first, int64_t count) {
+            std::vector<float> interests(static_cast<size_t>(count * dim));
+            unit.Pool(folds.data() + first, count, keys, scratch.data(), interests.data(), dim);
+            return interests;
+          };
+          std::vector<float> alone;
+          for (int64_t q = 0; q < ActivationUnit::kGroup; ++q) {
+            const std::vector<float> one = pool(q, 1);
+            alone.insert(alone.end(), one.begin(), one.end());
+          }
+          for (int64_t count = 1; count <= ActivationUnit::kGroup; ++count) {
+            ASSERT_EQ(pool(0, count), std::vector<float>(alone.begin(), alone.begin() + count * dim))
+                << count << " queries, dim " << dim << ", length " << length;
+          }
+        }
+      }
+    }
+  }
+}
+
 // A tile is scored in vectors of columns, and the last few columns in vectors of units.
 TEST(ActivationUnit, AKeysScoreHasTheSameBitsInAnyPlaceOfAnyTile) {
   const int64_t tile = kernels::Kernels().tile;
