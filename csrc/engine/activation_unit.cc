@@ -162,8 +162,8 @@ void ActivationUnit::ScoreBlock(const float* folded, const PackedKeys& keys, Ran
   }
 }
 
-void ActivationUnit::PoolBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores,
-                               kernels::Partial* partials, float* interests) const {
+void ActivationUnit::PoolScoredBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores,
+                                     kernels::Partial* partials, float* interests) const {
   const float* counts = keys.counts == nullptr ? nullptr : keys.counts + range.begin;
   Kernels().pool({keys.tiles + range.begin * dim_, dim_, range.size(), counts}, softmax_, queries, scores, partials,
                  interests);
@@ -174,7 +174,7 @@ kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys
   const Range range = BlockRange(keys, block);
   kernels::Partial partial{};
   ScoreBlock(folded, keys, range, scratch + kBlock, scratch);
-  PoolBlock(keys, range, 1, scratch, &partial, interest);
+  PoolScoredBlock(keys, range, 1, scratch, &partial, interest);
   return partial;
 }
 

@@ -71,8 +71,8 @@ class ActivationUnit {
     return {block * kernels::kBlock, std::min((block + 1) * kernels::kBlock, keys.count)};
   }
   void ScoreBlock(const float* folded, const PackedKeys& keys, Range range, float* scratch, float* scores) const;
-  void PoolBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores, kernels::Partial* partials,
-                 float* interests) const;
+  void PoolScoredBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores, kernels::Partial* partials,
+                       float* interests) const;
   void Finish(const kernels::Partial& total, float* interest) const;  // divides by softmax's sum
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
@@ -97,7 +97,7 @@ void ActivationUnit::PoolScored(int64_t queries, const PackedKeys& keys, const S
   for (int64_t block = 0; block < Blocks(keys); ++block) {
     const Range range = BlockRange(keys, block);
     score(range, scores);
-    PoolBlock(keys, range, queries, scores, partials, block_interests);
+    PoolScoredBlock(keys, range, queries, scores, partials, block_interests);
     for (int64_t q = 0; q < queries; ++q) {
       kernels::Kernels().merge(dim_, softmax_, partials[q], block_interests + q * dim_, &totals[q],
                                interests + q * stride);

@@ -182,8 +182,8 @@ HWY_INLINE void RunLayer(const Layer& layer, const float* x, const Sink& sink) {
 }
 
 template <Powers kPowers, int kV>
-HWY_NOINLINE void RunAllLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
-                               float* scratch, float* out) {
+HWY_NOINLINE void RunAllLayers(const Layers& layers, int64_t in, const float* weights, const float* bias,
+                               const float* x, float* scratch, float* out) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (layers.count == 0) {
