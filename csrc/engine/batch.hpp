@@ -17,7 +17,6 @@ namespace din_infer {
 // Values of a column, or floats of rows: no memory holds more, and sizes that are made of them do not overflow.
 constexpr int64_t kMostValues = int64_t{1} << 40;
 
-// Half-open range.
 // Of a request's behaviours those that the model reads.
 Range Kept(const History& history, Range all);
 

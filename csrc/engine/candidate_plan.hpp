@@ -82,7 +82,7 @@ class CandidatePlan {
   void Weigh(size_t history, const float* folded, float* weights, Scratch& scratch) const;
   void FindTiles(const Wave& wave, Range chunk);
   float* OwnRows(Scratch& scratch) const;  // of a tile: what the tower reads of each candidate
-  // Writes the pooled histories of a tile's candidates to their own rows; `place`: of a candidate in the chunk.
+  // Writes the pooled histories of a tile's candidates, which the chunk has the weights of, to their own rows.
   void PoolTile(const Wave& wave, const Tile& tile, Range chunk, Scratch& scratch) const;
   void PoolTileAlone(const Wave& wave, const Tile& tile, const Parallel& parallel, int slot);
   void ScoreTile(const Wave& wave, const Tile& tile, Scratch& scratch, float* scores) const;

@@ -57,7 +57,7 @@ PackedAffine::PackedAffine(int64_t in, int64_t width, const float* weights, int6
   view_ = {in, WholeTiles(width), constant_.data(), linear_.data()};
 }
 
-PackedLayers::PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled) {
+PackedLayers::PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled, bool bounded) {
   const LayerParameters& parameters = scaled.view();
   const size_t count = semantics.hidden.size();
   for (size_t l = 0; l < count; ++l) {
@@ -84,6 +84,7 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const ScaledParamete
     view_.widest = std::max(view_.widest, layer.out);
     hidden_.push_back(layer);
   }
+  view_.bounded = bounded;
   view_.hidden = hidden_.data();
   view_.count = static_cast<int64_t>(count);
   if (count > 0) {

@@ -65,7 +65,7 @@ class PackedAffine {
 // request.
 class PackedLayers {
  public:
-  PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled);
+  PackedLayers(const LayerSemantics& semantics, const ScaledParameters& scaled, bool bounded = false);
   PackedLayers(PackedLayers&&) = default;  // view_ points into what is moved along; a copy's would not
 
   const kernels::Layers& view() const { return view_; }

@@ -4,6 +4,7 @@
 
 namespace din_infer {
 
+// Half-open.
 struct Range {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }

@@ -26,7 +26,7 @@ Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t
              const ScaledParameters& scaled)
     : own_(own),
       units_(semantics.hidden.empty() ? 1 : semantics.hidden.front()),
-      layers_(semantics, scaled),
+      layers_(semantics, scaled, true),
       shared_(
           SharedPart(units_, user + own + context, scaled.view().weights[0], scaled.view().biases[0], user, context)),
       own_weights_(static_cast<size_t>(kernels::PanelsSize(own, units_))) {
@@ -53,9 +53,7 @@ const float* Tower::Probabilities(const float* own, int64_t count, const float* 
   float* logits = Reserve(scratch, static_cast<size_t>(aligned) + this->scratch());
   float* tile = logits + aligned;
   PackTiles(own, own_, count, own_, tile);
-  kernels::Layers layers = layers_.view();
-  layers.any_input = true;
-  kernel.run_layers(layers, own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
+  kernel.run_layers(layers_.view(), own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
   kernel.sigmoid(logits);
   return logits;
 }

@@ -107,18 +107,19 @@ alignas(64) inline constexpr float kPowers[32] = {
     6.7271714f, 6.8744774f, 7.0250087f, 7.1788363f, 7.3360324f, 7.4966707f, 7.660826f,  7.8285766f};
 
 // 2^n, and f. n is t rounded down to a multiple of 1/32, and scalef takes from t the whole number below it. Infinite
-// and huge t: f is 0, and scalef overflows as it should.
+// and huge t: f is 0, and scalef overflows, in any rounding mode of the caller's, without an exception.
 template <int kN>
 HWY_INLINE Vectors<kN> SteppedPower(const Vectors<kN>& t, Vectors<kN>& f) {
   const D d;
-  constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+  constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC,
+                kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   const V low = hn::Load(d, kPowers), high = hn::Load(d, kPowers + 16);
   const V magic = hn::Set(d, 12582912.0f / (1 << kStepBits));  // t + magic has n in its low bits
   const auto n = Each<kN>([&](int i) { return V{_mm512_add_round_ps(t[i].raw, magic.raw, kDown)}; });
   f = Each<kN>([&](int i) { return V{_mm512_reduce_ps(t[i].raw, kStepBits << 4 | kDown)}; });
   const auto step =
       Each<kN>([&](int i) { return V{_mm512_permutex2var_ps(low.raw, _mm512_castps_si512(n[i].raw), high.raw)}; });
-  return Each<kN>([&](int i) { return V{_mm512_scalef_ps(step[i].raw, t[i].raw)}; });
+  return Each<kN>([&](int i) { return V{_mm512_scalef_round_ps(step[i].raw, t[i].raw, kNearest)}; });
 }
 
 // 1 / x for x from 1 to 2^126, within 0.53 ulp; infinity gives NaN. Intel's divider takes 10 cycles for a vector, this

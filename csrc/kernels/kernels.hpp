@@ -55,7 +55,9 @@ struct Layers {
   int64_t widest = 0;              // largest `out` among them
   const float* weights = nullptr;  // [last hidden width]
   const float* bias = nullptr;     // [1]
-  bool any_input = false;          // sums far beyond a sigmoid's range are common, as a tower's of dense features
+  // Sigmoids bound their powers at once, for sums that are often far out, as a tower's of dense features. Else a tile
+  // with such a sum runs twice.
+  bool bounded = false;
 };
 
 // y = constant + W x, for y of `width` values. Here lanes are values of y, so W is in tiles of them: [width /
@@ -66,7 +68,7 @@ struct Affine {
   const float* linear = nullptr;    // tiles, in * width floats
 };
 
-// Keys of a block: tiles, how many, and how often each occurs (null: once).
+// Keys of a block: tiles, how many (up to kBlock), and how often each occurs (null: once).
 struct BlockKeys {
   const float* tiles;
   int64_t dim, count;
@@ -106,7 +108,7 @@ struct KernelTable {
                      const float* columns_tile, int64_t columns, float* scratch, float* out);
 
   // For each of `queries`: weights a block's keys by its row of scores [queries][kBlock], which is overwritten, and
-  // adds them up into its row of interests [queries][dim].
+  // adds them up into its row of interests [queries][dim] and its one of partials [queries].
   void (*pool)(const BlockKeys& keys, bool softmax, int64_t queries, float* scores, Partial* partials,
                float* interests);
 

@@ -211,7 +211,7 @@ HWY_NOINLINE void RunAllLayers(const Layers& layers, int64_t in, const float* we
 template <int kV>
 HWY_INLINE void RunLayers(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* x,
                           float* scratch, float* out) {
-  if (kFastPowers != Powers::kAll && !layers.any_input) {
+  if (kFastPowers != Powers::kAll && !layers.bounded) {
     RunAllLayers<kFastPowers, kV>(layers, in, weights, bias, x, scratch, out);
     const D d;
     const auto results = Each<kV>([&](int v) { return hn::Load(d, out + v * static_cast<int64_t>(hn::Lanes(d))); });

@@ -252,12 +252,18 @@ TEST(ActivationUnit, AnInterestHasTheSameBitsBesideAnyOthers) {
         unit.Fold(queries.data(), ActivationUnit::kGroup, folded.data(), scratch.data());
         std::vector<const float*> folds;
         for (int64_t q = 0; q < ActivationUnit::kGroup; ++q) folds.push_back(folded.data() + q * unit.folded_size());
-        const std::vector<float> counts = {2, 1, 3};
-        for (const float* often : {static_cast<const float*>(nullptr), counts.data()}) {
-          const PackedKeys keys{tiles.data(), often == nullptr ? length : std::min<int64_t>(length, 3), often};
+        std::vector<float> counts(static_cast<size_t>(length), 1);
+        for (int64_t t = 0; t < length; t += 3) counts[static_cast<size_t>(t)] = 2;
+        for (const float* often : {static_cast<const float*>(nullptr), static_cast<const float*>(counts.data())}) {
+          const PackedKeys keys{tiles.data(), length, often};
           const auto pool = [&](int64_t first, int64_t count) {
-            std::vector<float> interests(static_cast<size_t>(count * dim));
-            unit.Pool(folds.data() + first, count, keys, scratch.data(), interests.data(), dim);
+            const int64_t stride = dim + 1;
+            std::vector<float> rows(static_cast<size_t>(count * stride)), interests;
+            unit.Pool(folds.data() + first, count, keys, scratch.data(), rows.data(), stride);
+            for (auto row = rows.begin(); row != rows.end(); row += stride) {
+              EXPECT_EQ(row[dim], 0.0f);
+              interests.insert(interests.end(), row, row + dim);
+            }
             return interests;
           };
           std::vector<float> alone;
@@ -284,7 +290,9 @@ TEST(ActivationUnit, AKeysScoreHasTheSameBitsInAnyPlaceOfAnyTile) {
       for (int64_t dim : {1, 6, 64}) {
         RandomUnit random(Unit(hidden, activation, Interaction::kHadamard, false), dim, 3);
         const ActivationUnit unit(random.semantics(), dim, random.parameters());
-        const std::vector<float> keys = random.Normal(tile * dim, 1), query = random.Normal(dim, 1);
+        std::vector<float> keys = random.Normal(tile * dim, 1);
+        const std::vector<float> query = random.Normal(dim, 1);
+        for (int64_t i = 0; i < dim; ++i) keys[static_cast<size_t>(tile / 2 * dim + i)] *= 1e4f;  // far out
         FloatBuffer folded(static_cast<size_t>(unit.folded_size())), scratch(unit.scratch());
         unit.Fold(query.data(), 1, folded.data(), scratch.data());
         const auto scores = [&](int64_t first, int64_t columns) {
