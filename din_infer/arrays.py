@@ -65,6 +65,8 @@ def to_array(source: Any, where: str) -> Array:
     elif hasattr(source, "__array__") or hasattr(source, "__dlpack__"):
         array = _from_foreign(source, where)
     elif isinstance(source, Sequence) and not isinstance(source, str | bytes):
+        if len(source) and isinstance(source[0], list | tuple):
+            raise InputError(f"{where}: expected an array, or a flat list, got a list of lists")
         array = from_scalars(source, where)
     else:
         raise InputError(f"{where}: expected an array or a list, got {describe(source)}")

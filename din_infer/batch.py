@@ -267,10 +267,8 @@ def to_utf8(values: Array, where: str) -> tuple[Array, Int64Array]:
     try:  # subclasses of str, which the core does not read
         encoded = [str.encode(string) for string in strings]
     except (TypeError, UnicodeEncodeError) as error:
-        culprit = next((s for s in strings if not isinstance(s, str)), None)
-        raise InputError(
-            f"{where}: expected strings, got {describe(culprit) if culprit is not None else error}"
-        ) from None
+        culprits = [describe(s) for s in strings if not isinstance(s, str)]
+        raise InputError(f"{where}: expected strings, got {culprits[0] if culprits else error}") from None
     offsets = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(strings) + 1)
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
 

@@ -86,11 +86,10 @@ def with_column(table: Any, name: str, values: Jagged) -> Any:
         import pandas as pd
 
         return table.assign(**{name: pd.Series(column, index=table.index, dtype=pd.ArrowDtype(column.type))})
-    result = to_arrow(table)
+    result = table if isinstance(table, pa.RecordBatch) else to_arrow(table)
     if name in result.column_names:
         result = result.drop_columns([name])
-    result = result.append_column(name, column)
-    return result.to_batches()[0] if isinstance(table, pa.RecordBatch) else result
+    return result.append_column(name, column)
 
 
 def list_array(values: Any, offsets: Int64Array) -> Any:

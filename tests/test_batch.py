@@ -139,13 +139,14 @@ WRONG = [
     (
         "user.age",
         [[1], [2]],
-        r"user.age: expected numbers alone or strings alone, got list \[1\]; for two requests write",
+        "user.age: expected an array, or a flat list, got a list of lists; for two requests write",
     ),
     ("user.age", Jagged([1, 2], [0, 1, 2]), "user.age: expected one value per request, got 1 levels of lists"),
     ("user.age", ["1", "2"], r"user.age: expected numbers, got dtype object \('1'\)"),
     ("user.age", 5, "user.age: expected an array or a list, got int 5"),
     ("user.tags", [[1], [2]], r"user.tags: expected string ids, got dtype int64 \(1\)"),
     ("user.tags", [["a", 3], []], "user.tags: expected strings, got int 3"),
+    ("user.tags", [["a", None], []], "user.tags: expected strings, got NoneType None"),
     ("user.tags", ["ab", "c"], "user.tags: expected a list in each place, got str 'ab'; .* two values write"),
     ("user.tags", [["\ud800"], []], "user.tags: expected strings, got 'utf-8' codec can't encode"),
 ]

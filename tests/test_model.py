@@ -226,6 +226,14 @@ def test_tables_come_back_with_scores(model, random_columns, kind):
     assert type(again) is type(table)
 
 
+def test_a_record_batch_without_requests_comes_back_as_one(model, random_columns):
+    pa = pytest.importorskip("pyarrow")
+    batch = as_table("batch", random_columns(1)).slice(0, 0)
+    scored = model.score_table(batch)
+    assert isinstance(scored, pa.RecordBatch)
+    assert (scored.num_rows, scored.schema.names[-1]) == (0, "score")
+
+
 def test_a_scalar_candidate_column_is_one_candidate(model, random_columns):
     pa = pytest.importorskip("pyarrow")
     columns = random_columns(3)

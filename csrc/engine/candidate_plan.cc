@@ -390,7 +390,8 @@ void CandidatePlan::ScoreTile(const Wave& wave, const Tile& tile, Scratch& scrat
     const float* features = candidates_.Row(*candidates_.Numbers(places[c]));
     std::copy(features, features + width, own + (c + 1) * tower.own_width() - width);
   }
-  const float* found = tower.Probabilities(own, tile.places.size(), wave.Bias(tile.request), scratch.tower);
+  const float* found =
+      tower.Probabilities(own, tile.places.size(), wave.Bias(tile.request), Reserve(scratch.tower, tower.scratch()));
   for (int64_t c = 0; c < tile.places.size(); ++c) scores[places[c]] = found[c];
 }
 

@@ -10,6 +10,7 @@ RequestPlan::RequestPlan(const Model::Parts& parts, bool auto_fold, int threads)
 void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
   const int64_t own_width = parts_.tower->own_width();
   const size_t candidates = static_cast<size_t>(wave.Candidates());
+  for (FloatBuffer& scratch : scratch_) Reserve(scratch, Scratch());  // here, as no thread knows what it will get
   Reserve(own_, candidates * static_cast<size_t>(own_width));
   for (size_t h = 0; h < queries_.size(); ++h) {
     Reserve(queries_[h], candidates * static_cast<size_t>(parts_.histories[h].keys.width()));
@@ -22,7 +23,7 @@ void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
     const StepTimer timer = parallel.Time(slot, Step::kUnit);
     for (size_t h = 0; h < queries_.size(); ++h) {
       if (parts_.histories[h].unit.has_value()) continue;
-      EqualPooling(wave, h, request, scratch_[static_cast<size_t>(slot)]);
+      EqualPooling(wave, h, request, scratch_[static_cast<size_t>(slot)].data());
     }
   });
   for (size_t h = 0; h < queries_.size(); ++h) {
@@ -37,7 +38,7 @@ void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
   SplitCandidates(whole_, kernels::Kernels().tile, groups_);
   parallel.For(static_cast<int64_t>(groups_.size()), [&](int64_t item, int slot) {
     const StepTimer timer = parallel.Time(slot, Step::kTower);
-    RunTower(wave, groups_[static_cast<size_t>(item)], scratch_[static_cast<size_t>(slot)], scores);
+    RunTower(wave, groups_[static_cast<size_t>(item)], scratch_[static_cast<size_t>(slot)].data(), scores);
   });
 }
 
@@ -54,12 +55,20 @@ void RequestPlan::EmbedCandidates(Wave& wave, int64_t request, int slot) {
   }
 }
 
+size_t RequestPlan::Scratch() const {
+  int64_t pooling = 0;
+  for (const HistoryPart& part : parts_.histories) {
+    if (!part.unit.has_value()) pooling = std::max(pooling, kernels::kBlock + 2 * part.keys.width());
+  }
+  return std::max(static_cast<size_t>(pooling), parts_.tower->scratch());
+}
+
 // The base model: every behaviour weighs 1 (sum) or 1 / T (mean), so all candidates share the pooled vector.
-void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request, FloatBuffer& buffer) {
+void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request, float* scratch) {
   const PackedKeys& keys = wave.Keys(history)[static_cast<size_t>(request)];
   const int64_t dim = parts_.histories[history].keys.width();
   const kernels::KernelTable& kernel = kernels::Kernels();
-  float* ones = Reserve(buffer, static_cast<size_t>(kernels::kBlock + 2 * dim));
+  float* ones = scratch;
   float* pooled = ones + kernels::kBlock;
   float* block = pooled + dim;
   std::fill(pooled, pooled + dim, 0.0f);
@@ -80,10 +89,10 @@ void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request
   }
 }
 
-void RequestPlan::RunTower(const Wave& wave, const CandidateGroup& group, FloatBuffer& buffer, float* scores) {
+void RequestPlan::RunTower(const Wave& wave, const CandidateGroup& group, float* scratch, float* scores) {
   const Tower& tower = *parts_.tower;
   const float* found = tower.Probabilities(own_.data() + group.candidates.begin * tower.own_width(),
-                                           group.candidates.size(), wave.Bias(group.request), buffer);
+                                           group.candidates.size(), wave.Bias(group.request), scratch);
   std::copy_n(found, group.candidates.size(), scores + group.candidates.begin);
 }
 

@@ -19,8 +19,9 @@ class RequestPlan {
 
  private:
   void EmbedCandidates(Wave& wave, int64_t request, int slot);
-  void EqualPooling(const Wave& wave, size_t history, int64_t request, FloatBuffer& scratch);
-  void RunTower(const Wave& wave, const CandidateGroup& group, FloatBuffer& scratch, float* scores);
+  size_t Scratch() const;  // floats, for EqualPooling and for RunTower
+  void EqualPooling(const Wave& wave, size_t history, int64_t request, float* scratch);
+  void RunTower(const Wave& wave, const CandidateGroup& group, float* scratch, float* scores);
 
   const Model::Parts& parts_;
   bool auto_fold_;

@@ -16,6 +16,9 @@ PackedAffine SharedPart(int64_t units, int64_t in, const float* w, const float* 
   return PackedAffine(user + context, units, rows.data(), user + context, b);
 }
 
+// A tile's logits in scratch memory; what follows them stays aligned.
+int64_t Logits() { return (kernels::Kernels().tile + 15) / 16 * 16; }
+
 }  // namespace
 
 Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context,
@@ -35,7 +38,7 @@ Tower::Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t
 }
 
 size_t Tower::scratch() const {
-  const size_t tile = static_cast<size_t>(kernels::Kernels().tile * own_);
+  const size_t tile = static_cast<size_t>(Logits() + kernels::Kernels().tile * own_);
   return std::max(static_cast<size_t>(shared_width()), tile + layers_.scratch());
 }
 
@@ -47,15 +50,13 @@ void Tower::Bias(const float* shared, float* bias, float* scratch) const {
   kernels::Kernels().affine(shared_.view(), shared, shared_width(), 1, bias, bias_size(), scratch);
 }
 
-const float* Tower::Probabilities(const float* own, int64_t count, const float* bias, FloatBuffer& scratch) const {
+const float* Tower::Probabilities(const float* own, int64_t count, const float* bias, float* scratch) const {
   const kernels::KernelTable& kernel = kernels::Kernels();
-  const int64_t aligned = (kernel.tile + 15) / 16 * 16;
-  float* logits = Reserve(scratch, static_cast<size_t>(aligned) + this->scratch());
-  float* tile = logits + aligned;
+  float* const tile = scratch + Logits();
   PackTiles(own, own_, count, own_, tile);
-  kernel.run_layers(layers_.view(), own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, logits);
-  kernel.sigmoid(logits);
-  return logits;
+  kernel.run_layers(layers_.view(), own_, own_weights_.data(), bias, tile, count, tile + kernel.tile * own_, scratch);
+  kernel.sigmoid(scratch);
+  return scratch;
 }
 
 }  // namespace din_infer

@@ -24,7 +24,7 @@ class Tower {
   void Bias(const float* shared, float* bias, float* scratch) const;
 
   // own: `count` <= tile rows [count, own_width] -> as many probabilities, which stand in `scratch`.
-  const float* Probabilities(const float* own, int64_t count, const float* bias, FloatBuffer& scratch) const;
+  const float* Probabilities(const float* own, int64_t count, const float* bias, float* scratch) const;
 
  private:
   Tower(const LayerSemantics& semantics, int64_t user, int64_t own, int64_t context, const ScaledParameters& scaled);

@@ -28,7 +28,11 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
     offsets_.push_back(offsets_.back() + batch.candidate.Of(r).size());
   }
   const size_t count = static_cast<size_t>(requests.size());
-  Reserve(biases_, count * static_cast<size_t>(parts_.tower->bias_size()));
+  const Tower& tower = *parts_.tower;
+  Reserve(biases_, count * static_cast<size_t>(tower.bias_size()));
+  for (FloatBuffer& scratch : scratch_) {  // here, as no thread knows what it will get
+    Reserve(scratch, static_cast<size_t>(tower.shared_width()) + tower.scratch());
+  }
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
     histories_[h].keys.assign(count, user == nullptr ? PackedKeys{} : user->histories[h].Packed());
@@ -47,7 +51,6 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
       shared = EmbedRequest(request, slot);
     }
     const StepTimer timer = parallel.Time(slot, Step::kTower);
-    const Tower& tower = *parts_.tower;
     tower.Bias(shared, biases_.data() + request * tower.bias_size(), shared + tower.shared_width());
   });
 }
@@ -70,11 +73,9 @@ void Wave::EmbedCandidates(Range candidates, int slot, float* out, int64_t step)
 }
 
 float* Wave::EmbedRequest(int64_t request, int slot) {
-  const Tower& tower = *parts_.tower;
   const int64_t row = requests_.begin + request;
   int64_t* unknown_ids = unknown_[static_cast<size_t>(slot)].data();  // moves on, group by group
-  float* values =
-      Reserve(scratch_[static_cast<size_t>(slot)], static_cast<size_t>(tower.shared_width()) + tower.scratch() + 16);
+  float* values = scratch_[static_cast<size_t>(slot)].data();
   if (user_ != nullptr) {
     std::copy_n(user_->features.data(), parts_.user.width(), values);
   } else {

@@ -33,7 +33,9 @@ Mapping::Mapping(const std::filesystem::path& path, uint64_t min_size) {
   struct stat status{};
   if (file.fd < 0 || fstat(file.fd, &status) != 0)
     throw ModelFileError(where + ": expected a file that can be read, got: " + SystemError());
-  if (!S_ISREG(status.st_mode)) throw ModelFileError(where + ": expected a regular file");
+  if (!S_ISREG(status.st_mode)) {
+    throw ModelFileError(where + ": expected a regular file, got a " + (S_ISDIR(status.st_mode) ? "folder" : "device"));
+  }
   size_ = static_cast<size_t>(status.st_size);
   if (size_ < min_size) {
     throw ModelFileError(where + ": expected at least " + std::to_string(min_size) + " bytes, got " +

@@ -227,6 +227,28 @@ TEST_P(Allocations, NoneAndNoClockUnlessTimed) {
   }
 }
 
+// No thread knows what it will get: one that had nothing to do in the first calls is as warm as the others.
+TEST_P(Allocations, NoneOfAThreadThatWasIdle) {
+  struct Turns {
+    decltype(Executor::parallel_for) parallel_for;
+    testing::Asked asked;
+  } turns{testing::OneAfterTheOther, {}};
+  ScorerOptions options;
+  options.threads = 2, options.plan = Plan::kRequest;
+  options.executor = {[](void* state, int64_t count, testing::Task task, void* context) {
+                        Turns& of = *static_cast<Turns*>(state);
+                        of.parallel_for(&of.asked, count, task, context);
+                      },
+                      &turns};
+  Scorer scorer(model_, options);
+  std::vector<float> scores(static_cast<size_t>(scorer.candidates(requests_.batch)));
+  for (int i = 0; i < 3; ++i) scorer.score(requests_.batch, scores.data());
+  turns.parallel_for = testing::Backwards;
+  const int64_t before = allocations;
+  scorer.score(requests_.batch, scores.data());
+  EXPECT_EQ(allocations, before);
+}
+
 // One request is split among threads, several are shared out.
 TEST_P(Allocations, NoneOfAScorerThatFoldsOnEitherSide) {
   Json columns = Repeated(1);

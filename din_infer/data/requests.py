@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -22,6 +23,7 @@ from din_infer.schema import Schema
 
 FACTS_KEY = b"din_infer.data"
 SCHEMA_FILE = "schema.yaml"
+LABEL_KINDS = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
 
 
 def write_requests(table: pa.Table, path: Path, facts: Mapping[str, Any]) -> None:
@@ -115,17 +117,25 @@ def labels_of(table: pa.Table, schema: Schema, candidates: npt.NDArray[np.int64]
         column = pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), column)
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         raise DataError(f"{schema.label}: expected a list beside the candidates, got {column.type}")
-    lengths = np.diff(column.offsets.to_numpy())
-    if column.null_count or not np.array_equal(lengths, candidates):
-        raise DataError(f"{schema.label}: expected one label per candidate, got {lengths.sum()} for {candidates.sum()}")
-    labels: npt.NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    if not np.array_equal(lengths, candidates):
+        row = int(np.argmax(lengths != candidates))
+        got = f"got {lengths[row]} for {candidates[row]} in request {row}"
+        raise DataError(f"{schema.label}: expected one label per candidate, {got}")
+    values = column.flatten()
+    if not any(is_kind(values.type) for is_kind in LABEL_KINDS):
+        raise DataError(f"{schema.label}: expected labels 0 or 1, got {values.type}")
+    labels: npt.NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32)
     if not np.isin(labels, (0, 1)).all():
         raise DataError(f"{schema.label}: expected labels 0 or 1, got {labels[~np.isin(labels, (0, 1))][0]}")
     return labels
 
 
 def groups_of(table: pa.Table, schema: Schema) -> npt.NDArray[np.int64] | None:
-    """GAUC's group of each request, int64 [B] from 0 upwards, nulls are one; None where the schema names no group."""
+    """GAUC's group of each request, int64 [B] from 0 upwards; None where the schema names no group.
+
+    A request without one, null or NaN, is a group of its own.
+    """
     if schema.request.group is None:
         return None
     groups = _column(table, schema.request.group)
@@ -133,8 +143,10 @@ def groups_of(table: pa.Table, schema: Schema) -> npt.NDArray[np.int64] | None:
         groups = groups.dictionary_decode()
     if pa.types.is_nested(groups.type):
         raise DataError(f"{schema.request.group}: expected a value per request, got {groups.type}")
-    groups = groups.dictionary_encode(null_encoding="encode")
-    indices: npt.NDArray[np.int64] = groups.indices.to_numpy().astype(np.int64)
+    missing = pc.is_null(groups, nan_is_null=True).to_numpy(zero_copy_only=False)
+    encoded = groups.dictionary_encode(null_encoding="encode")
+    indices: npt.NDArray[np.int64] = encoded.indices.to_numpy().astype(np.int64)
+    indices[missing] = len(encoded.dictionary) + np.arange(missing.sum())
     return indices
 
 

@@ -105,7 +105,17 @@ def test_what_a_folder_gets_wrong(folder: Path) -> None:
         (table.drop_columns(["label"]), DataError, "expected a column 'label', got request_id"),
         (table.drop_columns(["user_id"]), DataError, "expected a column 'user_id'"),
         (table.drop_columns(["history.genre"]), InputError, "history.genre"),
-        (table.set_column(8, "label", table["history.item_id"]), DataError, "expected one label per candidate, got"),
+        (
+            table.set_column(8, "label", pa.array([[1], *table["label"].to_pylist()[1:]])),
+            DataError,
+            f"expected one label per candidate, got 1 for {len(table['label'][0])} in request 0",
+        ),
+        (table.set_column(8, "label", pa.array([None] * len(table), pa.list_(pa.int8()))), DataError, "got 0 for"),
+        (
+            table.set_column(8, "label", pa.array([["1"] * len(row) for row in table["label"]])),
+            DataError,
+            "expected labels 0 or 1, got string",
+        ),
         (table.set_column(8, "label", table["candidate.item_id"]), DataError, "expected labels 0 or 1, got"),
         (
             table.set_column(8, "label", table["timestamp"]),
@@ -137,6 +147,9 @@ def test_groups_and_labels_of_other_arrow_types_are_the_same(folder: Path) -> No
     nested = table.set_column(1, "user_id", pa.array([[u] for u in table["user_id"].to_pylist()]))
     with pytest.raises(DataError, match="user_id: expected a value per request, got list"):
         groups_of(nested, schema)
+    for missing in (pa.array([7, None, 7, None]), pa.array([7.0, np.nan, 7.0, np.nan])):
+        unknown = table.slice(0, 4).set_column(1, "user_id", missing)
+        assert groups_of(unknown, schema).tolist() == [0, 2, 0, 3]  # each a group of its own
     ones = table.filter(pc.equal(pc.list_value_length(table["label"]), 1))
     counts, expected = np.ones(len(ones), np.int64), labels_of(ones, schema, np.ones(len(ones), np.int64))
     assert 0 < expected.sum() < len(ones)
