@@ -42,7 +42,7 @@ def ml_100k(
     seed: Annotated[int, typer.Option(help="Of the sampled negatives.")] = 0,
     negatives: Annotated[int, typer.Option(help="Sampled per positive in train and valid (next-item).")] = 4,
     test_negatives: Annotated[int, typer.Option(help="Sampled per positive in test (next-item).")] = 99,
-    max_history: Annotated[int, typer.Option(help="Behaviours to keep of a history, the latest.")] = 50,
+    max_history: Annotated[int, typer.Option(help="Behaviours to keep of a history, the latest.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """MovieLens 100K: train, valid, test and items .parquet and schema.yaml.

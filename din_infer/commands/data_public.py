@@ -29,7 +29,7 @@ def movielens(
     liked: Liked = 4.0,
     negatives: Negatives = 4,
     seed: Seed = 0,
-    max_history: MaxHistory = 50,
+    max_history: MaxHistory = 200,
     as_json: AsJson = False,
 ) -> None:
     """MovieLens from its zip files, of any size: ratings.csv and movies.csv.
@@ -61,7 +61,7 @@ def recbole(
     liked: Liked = 4.0,
     negatives: Negatives = 4,
     seed: Seed = 0,
-    max_history: MaxHistory = 50,
+    max_history: MaxHistory = 200,
     as_json: AsJson = False,
 ) -> None:
     """A folder of RecBole's atomic files, whose interactions have a time.

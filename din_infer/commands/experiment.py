@@ -36,7 +36,7 @@ def experiment(
         list[str] | None,
         typer.Option(
             help="Repeatable, the first is what the others are compared with: base, base-mean, base-prelu,"
-            " base-no-penalty, din, din-hadamard, din-no-product, din-prelu, din-softmax, din-l2, din-no-penalty."
+            " base-no-penalty, din, din-hadamard, din-no-product, din-prelu, din-no-softmax, din-l2, din-no-penalty."
             " [default: base, din, din-l2, din-no-penalty]"
         ),
     ] = None,

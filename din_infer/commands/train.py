@@ -35,13 +35,13 @@ def train(
         str | None, typer.Option(help="dice | prelu | relu | sigmoid | tanh | bisigmoid. [default: dice]")
     ] = None,
     normalize: Annotated[
-        str | None, typer.Option(help="Of the unit's weights: none | softmax. [default: none]")
+        str | None, typer.Option(help="Of the unit's weights: softmax | none. [default: softmax]")
     ] = None,
     scale: Annotated[float | None, typer.Option(help="Factor on the unit's weights. [default: none]")] = None,
     unit_hidden: Annotated[
         str | None, typer.Option(help="Widths of the unit's hidden layers, 0 to 4 of them, as 80,40. [default: 36]")
     ] = None,
-    tower_hidden: Annotated[str | None, typer.Option(help="The same for the tower. [default: 80,40]")] = None,
+    tower_hidden: Annotated[str | None, typer.Option(help="The same for the tower. [default: 256,128]")] = None,
     batch_norm: Annotated[
         bool | None, typer.Option("--batch-norm/--no-batch-norm", help="In the tower. [default: no]")
     ] = None,

@@ -49,7 +49,7 @@ class Options:
     seed: int = 0
     negatives: int = 4
     test_negatives: int = 99
-    max_history: int = 50
+    max_history: int = 200
 
     def __post_init__(self) -> None:
         for name, choices in (("protocol", PROTOCOLS), ("history", HISTORIES), ("split", SPLITS)):

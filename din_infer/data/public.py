@@ -31,7 +31,7 @@ class Rated:
     liked: float = LIKED
     negatives: int = 4
     seed: int = 0
-    max_history: int = 50
+    max_history: int = 200
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

@@ -25,7 +25,7 @@ BUILT_IN: dict[str, Options] = {
     "din-hadamard": {"interaction": "hadamard"},
     "din-no-product": {"interaction": "none"},
     "din-prelu": {"activation": "prelu"},
-    "din-softmax": {"normalize": "softmax"},
+    "din-no-softmax": {"normalize": "none"},
     "din-l2": {"regularisation": "l2"},
     "din-no-penalty": {"regularisation": "none"},
 }

@@ -37,10 +37,10 @@ class TrainConfig(BaseModel):
     | pooling         | sum      | of the base model: `sum` or `mean`                                              |
     | interaction     | outer    | of the activation unit: `outer`, `hadamard` or, as an ablation, `none`          |
     | activation      | dice     | of the hidden layers of unit and tower                                          |
-    | normalize       | none     | of the unit's weights: `none` or `softmax`                                      |
+    | normalize       | softmax  | of the unit's weights: `softmax` or `none`                                      |
     | scale           | absent   | factor on the unit's weights                                                    |
     | unit_hidden     | 36       | widths of the unit's hidden layers, 0 to 4 of them                              |
-    | tower_hidden    | 80 40    | widths of the tower's hidden layers                                             |
+    | tower_hidden    | 256 128  | widths of the tower's hidden layers                                             |
     | batch_norm      | false    | batch normalisation in the tower, between linear layer and activation           |
     | epochs          | 6        | passes over the training split at most                                          |
     | patience        | 2        | epochs without a better validation GAUC after which training stops; 0: never    |
@@ -59,10 +59,10 @@ class TrainConfig(BaseModel):
     pooling: Literal["sum", "mean"] = "sum"
     interaction: Literal["outer", "hadamard", "none"] = "outer"
     activation: Activation = "dice"
-    normalize: Literal["none", "softmax"] = "none"
+    normalize: Literal["none", "softmax"] = "softmax"
     scale: float | None = None
     unit_hidden: Annotated[tuple[PositiveInt, ...], Field(max_length=4)] = (36,)
-    tower_hidden: tuple[PositiveInt, ...] = (80, 40)
+    tower_hidden: tuple[PositiveInt, ...] = (256, 128)
     batch_norm: bool = False
     epochs: Count = 6
     patience: Whole = 2
