@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from din_infer.training.metrics import auc
+from din_infer.training.metrics import group_areas
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -56,13 +56,10 @@ class Resamples:
 
     def gauc(self, labels: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> Floats:
         """GAUC of each resample [R]; NaN where no group has both classes."""
-        order = np.argsort(self.groups, kind="stable")
-        starts = np.flatnonzero(np.diff(self.groups[order])) + 1
-        areas = [auc(labels[members], probabilities[members]) for members in np.split(order, starts)]
-        impressions = np.bincount(self.groups) * np.array([area is not None for area in areas])
-        weights = impressions[:, None] * self.times
+        areas, impressions = group_areas(labels, probabilities, self.groups)
+        weights = np.where(np.isnan(areas), 0, impressions)[:, None] * self.times
         with np.errstate(invalid="ignore"):
-            found: Floats = np.array([area or 0.0 for area in areas]) @ weights / weights.sum(0)
+            found: Floats = np.nan_to_num(areas) @ weights / weights.sum(0)
         return found
 
     def _by_slot(self, place: Ints, groups: Ints, slots: int) -> csr_array:

@@ -10,6 +10,7 @@ from din_infer.errors import TrainingError
 
 Floats = npt.NDArray[np.float32]
 Groups = npt.NDArray[np.int64]
+Areas = npt.NDArray[np.float64]
 
 
 def evaluate(
@@ -43,14 +44,27 @@ def auc(labels: Floats, probabilities: Floats) -> float | None:
 
 def gauc(labels: Floats, probabilities: Floats, groups: Groups) -> float | None:
     """sum_u impressions_u AUC_u / sum_u impressions_u (DIN, section 6.2) over the groups u that have both classes."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order])) + 1
-    total, weight = 0.0, 0
-    for members in np.split(order, starts):
-        area = auc(labels[members], probabilities[members])
-        if area is not None:
-            total, weight = total + area * len(members), weight + len(members)
-    return total / weight if weight else None
+    areas, impressions = group_areas(labels, probabilities, groups)
+    return float(np.average(areas[known], weights=impressions[known])) if (known := ~np.isnan(areas)).any() else None
+
+
+def group_areas(labels: Floats, probabilities: Floats, groups: Groups) -> tuple[Areas, Groups]:
+    """AUC of each group from 0 to the greatest [G], NaN without both classes, and its number of candidates [G].
+
+    All at once, as (Mann and Whitney) the ranks of a group's P positives, less P (P - 1) / 2, count the negatives below
+    them: scikit-learn takes a millisecond a group.
+    """
+    order = np.lexsort((probabilities, groups))
+    group, score, positive = groups[order], probabilities[order], labels[order] == 1
+    begins = np.flatnonzero(np.diff(group, prepend=-1) | (np.diff(score, prepend=np.nan) != 0))  # of equal scores
+    lengths = np.diff(begins, append=len(order))
+    ranks = np.repeat(begins + (lengths - 1) / 2, lengths)  # among all candidates, from 0
+    impressions = np.bincount(group)
+    positives = np.bincount(group, positive)
+    before = np.cumsum(impressions) - impressions
+    below = np.bincount(group, positive * ranks) - positives * before - positives * (positives - 1) / 2
+    with np.errstate(invalid="ignore"):
+        return below / (positives * (impressions - positives)), impressions
 
 
 def _log_loss(labels: Floats, probabilities: Floats, negative_weight: float) -> float | None:

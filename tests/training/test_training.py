@@ -20,7 +20,7 @@ from din_infer.errors import DataError, InputError, SchemaError, TrainingError
 from din_infer.tables import columns_of
 from din_infer.training.config import TrainConfig
 from din_infer.training.loop import Trainer
-from din_infer.training.metrics import evaluate, gauc
+from din_infer.training.metrics import evaluate, gauc, group_areas
 from din_infer.training.predict import predict
 from din_infer.training.requests import chunk_requests
 
@@ -171,6 +171,22 @@ def test_mini_batches_are_whole_requests() -> None:
     chunks = [chunk.tolist() for chunk in chunk_requests(order, candidates, 6)]
     assert chunks == [[5], [1], [0, 2, 4], [3]]
     assert list(chunk_requests(torch.arange(0), candidates[:0], 6)) == []
+
+
+@pytest.mark.parametrize(("candidates", "groups", "scores"), [(1, 1, 1), (7, 3, 2), (500, 40, 5), (500, 40, 10**6)])
+def test_areas_of_groups_are_scikit_learns(candidates: int, groups: int, scores: int) -> None:
+    rng = np.random.default_rng(0)
+    of = rng.integers(0, groups, candidates) * 2  # not all numbers are a group's
+    labels = rng.integers(0, 2, candidates).astype(np.float32)
+    probabilities = (rng.integers(0, scores, candidates) / scores).astype(np.float32)
+    areas, impressions = group_areas(labels, probabilities, of)
+    assert impressions.tolist() == np.bincount(of).tolist()
+    for group, area in enumerate(areas):
+        members = of == group
+        if len(set(labels[members])) < 2:
+            assert np.isnan(area)
+        else:
+            assert area == pytest.approx(roc_auc_score(labels[members], probabilities[members]), abs=1e-12)
 
 
 def test_gauc_weighs_groups_by_impressions() -> None:
