@@ -1,6 +1,6 @@
 """DIN of other libraries trained on the same requests as din_infer's: AUC and GAUC over seeds, paired by users.
 
-    din-infer data ml-100k --out data/
+    din-infer data ml-100k --out data/ --max-history 50
     python -P benchmarks/accuracy.py data/ --out report/ --seeds 5
 
 Same training rows, vocabularies, dense statistics, embedding widths, batch size, number of epochs and choice of the

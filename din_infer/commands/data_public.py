@@ -57,6 +57,11 @@ def recbole(
     out: Out,
     item_feature: Annotated[list[str] | None, typer.Option(help="Column of NAME.item; repeatable.")] = None,
     user_feature: Annotated[list[str] | None, typer.Option(help="Column of NAME.user; repeatable.")] = None,
+    user: Annotated[str, typer.Option(help="Column of the user.")] = "user_id",
+    item: Annotated[str, typer.Option(help="Column of the item.")] = "item_id",
+    time: Annotated[str, typer.Option(help="Column of the time, in seconds.")] = "timestamp",
+    rating: Annotated[str, typer.Option(help="Column of the rating, if there is one.")] = "rating",
+    label: Annotated[str, typer.Option(help="Column of the label, 0 or 1, if there is one.")] = "label",
     protocol: Protocol = "next-item",
     liked: Liked = 4.0,
     negatives: Negatives = 4,
@@ -66,22 +71,25 @@ def recbole(
 ) -> None:
     """A folder of RecBole's atomic files, whose interactions have a time.
 
-    A column `label` labels the interactions, otherwise `rating` does, otherwise all are positives. Two moments split
-    all requests. Only named features are used.
+    A label labels the interactions, otherwise a rating does, otherwise all are positives. Two moments split all
+    requests. Only named features are used.
 
     Examples:
 
         din-infer data recbole ml-1m/ --out data/ --item-feature genre --user-feature age
 
         din-infer data recbole ml-100k/ --out data/ --protocol rating --item-feature class
+
+        din-infer data recbole yelp/ --out data/ --item business_id --time date --rating stars
     """
     _require()
     from din_infer.commands.show import progress_bar
-    from din_infer.data.public import Rated, write_recbole
+    from din_infer.data.public import Fields, Rated, write_recbole
 
     rated = Rated(protocol, liked, negatives, seed, max_history)
     with progress_bar("interactions") as progress:
-        summary = write_recbole(out, source, rated, tuple(item_feature or ()), tuple(user_feature or ()), progress)
+        features = tuple(item_feature or ()), tuple(user_feature or ())
+        summary = write_recbole(out, source, rated, *features, Fields(user, item, time, rating, label), progress)
     _show(out, summary, as_json)
 
 

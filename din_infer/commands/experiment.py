@@ -96,7 +96,7 @@ def experiment(
         _print_table(out, chosen.baseline, summaries)
 
 
-def _spec(path: Path | None, variants: list[str] | None, seeds: int | None, common: dict[str, Any]) -> Spec:
+def _spec(path: Path | None, variants: list[str] | None, seeds: int | None, options: dict[str, Any]) -> Spec:
     from din_infer.experiment.spec import make_spec, read_spec
 
     raw = {} if path is None else read_spec(path).model_dump()
@@ -104,8 +104,8 @@ def _spec(path: Path | None, variants: list[str] | None, seeds: int | None, comm
         raw |= {"variants": variants, "base": variants[0]}
     if seeds is not None:
         raw["seeds"] = seeds
-    raw["common"] = raw.get("common", {}) | {name: value for name, value in common.items() if value is not None}
-    return make_spec(raw)
+    given = {name: value for name, value in options.items() if value is not None}
+    return make_spec(raw).overridden(given)
 
 
 @contextmanager

@@ -44,6 +44,17 @@ class Rated:
         return Options(negatives=negatives, seed=self.seed, max_history=self.max_history)
 
 
+@dataclass(frozen=True)
+class Fields:
+    """What RecBole's columns are called: all in NAME.inter, those of the ids in NAME.item and NAME.user, too."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "timestamp"
+    rating: str = "rating"
+    label: str = "label"
+
+
 def write_movielens(out: Path, source: Path, rated: Rated, progress: Progress = lambda done, total: None) -> Summary:
     """MovieLens as its zip files hold it: `ratings.csv` and `movies.csv`, whose genres are the items' feature.
 
@@ -111,32 +122,42 @@ def write_recbole(
     rated: Rated,
     item_features: tuple[str, ...] = (),
     user_features: tuple[str, ...] = (),
+    fields: Fields = Fields(),
     progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Any folder of RecBole's atomic files: NAME.inter, and NAME.item and NAME.user for the features that are named.
 
-    An item's or a user's id may have another name, which is then the first one of NAME.item or NAME.user. A column
-    `label` of NAME.inter, 0 or 1, labels its rows; otherwise `rating` decides what is liked; otherwise every row is a
-    positive. Tokens are ids, sequences of tokens lists of ids, floats dense. An empty token is an id, too; an empty
-    float is the mean of its column, as in RecBole.
+    An item's or a user's id may have another name than in `fields`, which is then the first one of NAME.item or
+    NAME.user. A label of NAME.inter, 0 or 1, labels its rows; otherwise a rating decides what is liked; otherwise every
+    row is a positive. Tokens are ids, sequences of tokens lists of ids, floats dense. An empty token is an id, too; an
+    empty float is the mean of its column, as in RecBole. Fractions of a second are left out of times.
     """
     path = archives.recbole(source)
-    log = _atomic(path)
-    kinds: dict[str, Kind] = {"user_id": "id", "item_id": "id", "timestamp": "time"}
-    if "label" in log.columns:
-        kinds["label"] = "label"
-    elif "rating" in log.columns:
-        kinds["rating"] = "feature"
-    frame = _columns(log, [Wanted(name, name, kind) for name, kind in kinds.items()])
-    for suffix, key, names in ((".item", "item_id", item_features), (".user", "user_id", user_features)):
+    log = _atomic(path, fields)
+    wanted = [
+        Wanted(fields.user, "user_id", "id"),
+        Wanted(fields.item, "item_id", "id"),
+        Wanted(fields.time, "timestamp", "time"),
+    ]
+    labelled = fields.label in log.columns or fields.label != Fields.label
+    is_rated = not labelled and (fields.rating in log.columns or fields.rating != Fields.rating)
+    if labelled:
+        wanted.append(Wanted(fields.label, "label", "label"))
+    elif is_rated:
+        wanted.append(Wanted(fields.rating, "rating", "feature"))
+    frame = _columns(log, wanted)
+    for suffix, key, names in (
+        (".item", Wanted(fields.item, "item_id", "id"), item_features),
+        (".user", Wanted(fields.user, "user_id", "id"), user_features),
+    ):
         if names:
-            frame = _with_features(frame, path.with_suffix(suffix), key, names)
+            frame = _with_features(frame, _atomic(path.with_suffix(suffix), fields), key, names)
     options = replace(rated.options(), item_features=item_features, user_features=user_features)
     name = f"{path.stem} (RecBole)"
-    if "label" in kinds:
+    if labelled:
         liked = frame.filter(pl.col("label") == 1)
         return _write(out, frame, liked, replace(options, negatives=None), name, "row with the label 1", progress)
-    if "rating" not in kinds:
+    if not is_rated:
         frame = frame.with_columns(rating=pl.lit(rated.liked, pl.Float64))
     return _write_rated(out, frame, rated, options, name, progress)
 
@@ -178,19 +199,22 @@ def _columns(log: Log, wanted: list[Wanted]) -> pl.LazyFrame:
     return clean(log, wanted, types)
 
 
-def _atomic(path: Path) -> Log:
+def _atomic(path: Path, fields: Fields) -> Log:
     """An atomic file, its columns without the types in their names, sequences as lists, missing tokens empty.
 
-    What the first column of NAME.item and NAME.user names is `item_id` and `user_id` here, where that is missing.
+    What the first column of NAME.item and NAME.user names is called as in `fields` here, where that is missing.
     """
     log = open_log(path)
     names = {column: column.partition(":")[0] for column in log.columns}
-    for suffix, usual in ((".item", "item_id"), (".user", "user_id")):
+    for suffix, usual in ((".item", fields.item), (".user", fields.user)):
         file = path.with_suffix(suffix)
         if usual not in names.values() and file.is_file():
             key = next(iter(open_log(file).columns))
             names |= {key: usual} if key in names else {}
-    frame = log.frame.select(_value(column).alias(name) for column, name in names.items())
+    values = {name: _value(column).alias(name) for column, name in names.items()}
+    if fields.time in values:
+        values[fields.time] = values[fields.time].str.replace(r"\.\d+$", "")
+    frame = log.frame.select(values.values())
     return Log(path, frame, dict(frame.collect_schema()), log.line)
 
 
@@ -203,15 +227,15 @@ def _value(column: str) -> pl.Expr:
     return text.str.split(" ").cast(pl.List(pl.Float32), strict=False) if kind == "float_seq" else text
 
 
-def _with_features(frame: pl.LazyFrame, path: Path, key: str, names: tuple[str, ...]) -> pl.LazyFrame:
-    """The frame with the features `names` of an atomic file, which has each `key` of the frame once."""
-    log = _atomic(path)
+def _with_features(frame: pl.LazyFrame, log: Log, of: Wanted, names: tuple[str, ...]) -> pl.LazyFrame:
+    """The frame with the features `names` of an atomic file, which has each id `of` the frame once."""
+    path, key = log.path, of.name
     floats = [name for name in names if log.columns.get(name) == pl.String]  # of which tokens are not missing any more
     means = (
         pl.col(name).fill_null(pl.col(name).cast(pl.Float64, strict=False).mean().cast(pl.String)) for name in floats
     )
     log = Log(path, log.frame.with_columns(means), log.columns, log.line)
-    wanted = [Wanted(key, key, "id"), *(Wanted(name, name, "feature") for name in names)]
+    wanted = [of, *(Wanted(name, name, "feature") for name in names)]
     types = typed(log, wanted)
     common = common_type(types[key], frame.collect_schema()[key])
     features = clean(log, wanted, types).with_columns(pl.col(key).cast(common))

@@ -92,6 +92,16 @@ class Spec(BaseModel):
                 self.config(name, point, self.seeds[0])
         return self
 
+    def overridden(self, options: Options) -> Spec:
+        """The same, but that `options` go over what it says and searches of them."""
+
+        def others(named: Options) -> Options:
+            return {name: value for name, value in named.items() if name not in options}
+
+        variants = {variant: others(own) for variant, own in self.variants.items()}
+        common = {**self.common, **options}
+        return self.model_copy(update={"variants": variants, "common": common, "search": others(self.search)})
+
     @property
     def baseline(self) -> str:
         return self.base or next(iter(self.variants))

@@ -45,7 +45,8 @@ def auc(labels: Floats, probabilities: Floats) -> float | None:
 def gauc(labels: Floats, probabilities: Floats, groups: Groups) -> float | None:
     """sum_u impressions_u AUC_u / sum_u impressions_u (DIN, section 6.2) over the groups u that have both classes."""
     areas, impressions = group_areas(labels, probabilities, groups)
-    return float(np.average(areas[known], weights=impressions[known])) if (known := ~np.isnan(areas)).any() else None
+    known = ~np.isnan(areas)
+    return float(np.average(areas[known], weights=impressions[known])) if known.any() else None
 
 
 def group_areas(labels: Floats, probabilities: Floats, groups: Groups) -> tuple[Areas, Groups]:

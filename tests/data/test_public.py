@@ -235,6 +235,26 @@ def test_recbole_with_other_names_of_ids_and_missing_floats(tmp_path: Path) -> N
     assert requests(tmp_path / "out") == expected
 
 
+def test_recbole_with_columns_of_any_name(tmp_path: Path) -> None:
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    write_atomic(tmp_path, header, False)
+    run("recbole", tmp_path, "--out", tmp_path / "out", "--protocol", "rating", *FEATURES[:4])
+    expected = requests(tmp_path / "out")
+    (tmp_path / "set.user").unlink()
+    inter = tmp_path / "set.inter"
+    (tmp_path / "set.item").write_text((tmp_path / "set.item").read_text().replace("item_id:", "business_id:"))
+    text = inter.read_text().replace(header, "session_id:token\tbusiness_id:token\tstars:float\tdate:float")
+    inter.write_text(text.replace(".0\n", ".75\n"))  # fractions of a second
+    for named in ((), ("--user", "session_id"), ("--user", "session_id", "--time", "date", "--rating", "star")):
+        with pytest.raises(
+            DataError, match=r"expected a column '(user_id|timestamp|star)', got session_id, item_id, s"
+        ):
+            run("recbole", tmp_path, "--out", tmp_path / "out", *named)
+    named = ("--user", "session_id", "--item", "business_id", "--time", "date", "--rating", "stars")
+    run("recbole", tmp_path, "--out", tmp_path / "out", "--protocol", "rating", *FEATURES[:4], *named)
+    assert requests(tmp_path / "out") == expected
+
+
 def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
     with pytest.raises(DataError, match=r"set\.item: expected a column 'colour', got item_id, title, genre, price"):

@@ -40,6 +40,15 @@ def test_a_search_goes_over_common_and_under_the_variants_own() -> None:
     assert (config.dropout, config.epochs, config.patience) == (0.1, 2, 0)
 
 
+def test_options_of_the_command_go_over_all_that_a_spec_says() -> None:
+    search = {"dropout": [0.0, 0.3], "epochs": [6, 12]}
+    spec = make_spec({"variants": {"a": {"patience": 1}}, "search": search})
+    over = spec.overridden({"epochs": 1, "patience": 0})
+    assert list(over.points()) == [{"dropout": 0.0}, {"dropout": 0.3}]
+    config = over.config("a", {"dropout": 0.3}, 0)
+    assert (config.dropout, config.epochs, config.patience) == (0.3, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
