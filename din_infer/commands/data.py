@@ -34,8 +34,12 @@ def ml_100k(
         str, typer.Option(help="next-item: a liked item among sampled ones; rating: what was rated, liked or not.")
     ] = "next-item",
     history: Annotated[
-        str, typer.Option(help="liked: items rated 4 or 5; rated: all that was rated, each with its rating.")
-    ] = "liked",
+        str | None,
+        typer.Option(
+            help="liked: items rated 4 or 5; rated: all that was rated, each with its rating."
+            " [default: liked; of --protocol rating: rated]"
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="user: each user's last 20% are the test; global: all after one moment.")
     ] = "user",
@@ -61,9 +65,9 @@ def ml_100k(
 
     require("polars", "table")
     require("yaml", "train")
-    from din_infer.data.ml100k import Options, write_ml_100k
+    from din_infer.data.ml100k import Options, usual_history, write_ml_100k
 
-    options = Options(protocol, history, split, seed, negatives, test_negatives, max_history)
+    options = Options(protocol, history or usual_history(protocol), split, seed, negatives, test_negatives, max_history)
     parts = write_ml_100k(out, source, options)
     if as_json:
         print(json.dumps({"out": str(out), "splits": parts}))

@@ -60,6 +60,11 @@ class Options:
                 raise DataError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
+def usual_history(protocol: str) -> str:
+    """What a protocol's history holds unless somebody says otherwise: DESIGN.md has what either is worth."""
+    return "rated" if protocol == "rating" else "liked"
+
+
 def write_ml_100k(out: Path, source: Path | None, options: Options) -> list[dict[str, Any]]:
     """Writes train, valid, test and items .parquet and schema.yaml into `out`; returns the facts of each split.
 

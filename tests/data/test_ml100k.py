@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import typer
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from din_infer.commands import data
 from din_infer.data.ml100k import Options, write_ml_100k
+from din_infer.data.requests import facts_of, read_requests
 from din_infer.errors import DataError
 from din_infer.schema import Schema
 
@@ -123,6 +127,21 @@ def test_next_item_has_one_liked_item_among_those_unrated_by_then(tmp_path: Path
     assert later  # what a user rates later is no secret to keep from the negatives
     assert {len(labels) for labels in files["train"]["label"]} == {21}
     assert {len(labels) for labels in files["test"]["label"]} == {21}
+
+
+@pytest.mark.parametrize(
+    ("options", "history"),
+    [((), "liked"), (("--protocol", "rating"), "rated"), (("--protocol", "rating", "--history", "liked"), "liked")],
+)
+def test_a_protocol_has_its_usual_history(tmp_path: Path, options: tuple[str, ...], history: str) -> None:
+    source = write_source(tmp_path / "in", some_ratings())
+    fewer = ("--negatives", "1", "--test-negatives", "1")
+    command = ["data", "ml-100k", "--out", str(tmp_path / "out"), "--source", str(source), *fewer, *options]
+    app = typer.Typer()
+    data.register(app)
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    facts = facts_of(read_requests(tmp_path / "out" / "test.parquet"))
+    assert facts["history"] == history
 
 
 def test_rating_asks_for_all_ratings_of_a_second(tmp_path: Path) -> None:
