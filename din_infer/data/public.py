@@ -212,7 +212,7 @@ def _atomic(path: Path, fields: Fields) -> Log:
             key = next(iter(open_log(file).columns))
             names |= {key: usual} if key in names else {}
     values = {name: _value(column).alias(name) for column, name in names.items()}
-    if fields.time in values:
+    if path.suffix == ".inter" and fields.time in values:
         values[fields.time] = values[fields.time].str.replace(r"\.\d+$", "")
     frame = log.frame.select(values.values())
     return Log(path, frame, dict(frame.collect_schema()), log.line)
