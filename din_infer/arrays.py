@@ -66,7 +66,8 @@ def to_array(source: Any, where: str) -> Array:
         array = _from_foreign(source, where)
     elif isinstance(source, Sequence) and not isinstance(source, str | bytes):
         if len(source) and isinstance(source[0], list | tuple):
-            raise InputError(f"{where}: expected an array, or a flat list, got a list of lists")
+            what = "an array, or a list of numbers alone or strings alone"
+            raise InputError(f"{where}: expected {what}, got {describe(source[0])}")
         array = from_scalars(source, where)
     else:
         raise InputError(f"{where}: expected an array or a list, got {describe(source)}")

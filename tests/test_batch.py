@@ -139,7 +139,8 @@ WRONG = [
     (
         "user.age",
         [[1], [2]],
-        "user.age: expected an array, or a flat list, got a list of lists; for two requests write",
+        "user.age: expected an array, or a list of"
+        r" numbers alone or strings alone, got list \[1\]; for two requests write",
     ),
     ("user.age", Jagged([1, 2], [0, 1, 2]), "user.age: expected one value per request, got 1 levels of lists"),
     ("user.age", ["1", "2"], r"user.age: expected numbers, got dtype object \('1'\)"),

@@ -32,6 +32,11 @@ inline float* Reserve(FloatBuffer& buffer, size_t n) {
   return buffer.data();
 }
 
+// At least `n` floats for each thread, before any starts: none knows what it will get.
+inline void ReserveAll(std::vector<FloatBuffer>& buffers, size_t n) {
+  for (FloatBuffer& buffer : buffers) Reserve(buffer, n);
+}
+
 // At least `n` elements: those that fewer threads do not need keep their memory for when there are more again.
 template <class T>
 void GrowTo(std::vector<T>& elements, size_t n) {

@@ -10,7 +10,7 @@ RequestPlan::RequestPlan(const Model::Parts& parts, bool auto_fold, int threads)
 void RequestPlan::Score(Wave& wave, Parallel& parallel, float* scores) {
   const int64_t own_width = parts_.tower->own_width();
   const size_t candidates = static_cast<size_t>(wave.Candidates());
-  for (FloatBuffer& scratch : scratch_) Reserve(scratch, Scratch());  // here, as no thread knows what it will get
+  ReserveAll(scratch_, Scratch());
   Reserve(own_, candidates * static_cast<size_t>(own_width));
   for (size_t h = 0; h < queries_.size(); ++h) {
     Reserve(queries_[h], candidates * static_cast<size_t>(parts_.histories[h].keys.width()));

@@ -30,9 +30,7 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
   const size_t count = static_cast<size_t>(requests.size());
   const Tower& tower = *parts_.tower;
   Reserve(biases_, count * static_cast<size_t>(tower.bias_size()));
-  for (FloatBuffer& scratch : scratch_) {  // here, as no thread knows what it will get
-    Reserve(scratch, static_cast<size_t>(tower.shared_width()) + tower.scratch());
-  }
+  ReserveAll(scratch_, static_cast<size_t>(tower.shared_width()) + tower.scratch());
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
     histories_[h].keys.assign(count, user == nullptr ? PackedKeys{} : user->histories[h].Packed());

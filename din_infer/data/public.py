@@ -134,11 +134,8 @@ def write_recbole(
     """
     path = archives.recbole(source)
     log = _atomic(path, fields)
-    wanted = [
-        Wanted(fields.user, "user_id", "id"),
-        Wanted(fields.item, "item_id", "id"),
-        Wanted(fields.time, "timestamp", "time"),
-    ]
+    user, item = Wanted(fields.user, "user_id", "id"), Wanted(fields.item, "item_id", "id")
+    wanted = [user, item, Wanted(fields.time, "timestamp", "time")]
     labelled = fields.label in log.columns or fields.label != Fields.label
     is_rated = not labelled and (fields.rating in log.columns or fields.rating != Fields.rating)
     if labelled:
@@ -146,12 +143,9 @@ def write_recbole(
     elif is_rated:
         wanted.append(Wanted(fields.rating, "rating", "feature"))
     frame = _columns(log, wanted)
-    for suffix, key, names in (
-        (".item", Wanted(fields.item, "item_id", "id"), item_features),
-        (".user", Wanted(fields.user, "user_id", "id"), user_features),
-    ):
+    for suffix, of, names in ((".item", item, item_features), (".user", user, user_features)):
         if names:
-            frame = _with_features(frame, _atomic(path.with_suffix(suffix), fields), key, names)
+            frame = _with_features(frame, _atomic(path.with_suffix(suffix), fields), of, names)
     options = replace(rated.options(), item_features=item_features, user_features=user_features)
     name = f"{path.stem} (RecBole)"
     if labelled:

@@ -117,9 +117,10 @@ def labels_of(table: pa.Table, schema: Schema, candidates: npt.NDArray[np.int64]
         column = pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), column)
     if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         raise DataError(f"{schema.label}: expected a list beside the candidates, got {column.type}")
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    if not np.array_equal(lengths, candidates):
-        row = int(np.argmax(lengths != candidates))
+    lengths = pc.list_value_length(column)
+    wrong = lengths.fill_null(-1).to_numpy() != candidates
+    if wrong.any():
+        row = int(np.argmax(wrong))
         got = f"got {lengths[row]} for {candidates[row]} in request {row}"
         raise DataError(f"{schema.label}: expected one label per candidate, {got}")
     values = column.flatten()

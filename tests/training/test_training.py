@@ -110,7 +110,8 @@ def test_what_a_folder_gets_wrong(folder: Path) -> None:
             DataError,
             f"expected one label per candidate, got 1 for {len(table['label'][0])} in request 0",
         ),
-        (table.set_column(8, "label", pa.array([None] * len(table), pa.list_(pa.int8()))), DataError, "got 0 for"),
+        (table.set_column(8, "label", table["history.item_id"]), DataError, "expected one label per candidate, got"),
+        (table.set_column(8, "label", pa.array([None] * len(table), pa.list_(pa.int8()))), DataError, "got None for"),
         (
             table.set_column(8, "label", pa.array([["1"] * len(row) for row in table["label"]])),
             DataError,
@@ -147,6 +148,9 @@ def test_groups_and_labels_of_other_arrow_types_are_the_same(folder: Path) -> No
     nested = table.set_column(1, "user_id", pa.array([[u] for u in table["user_id"].to_pylist()]))
     with pytest.raises(DataError, match="user_id: expected a value per request, got list"):
         groups_of(nested, schema)
+    unlabelled = table.slice(0, 1).set_column(8, "label", pa.array([None], pa.list_(pa.int8())))
+    with pytest.raises(DataError, match="label: expected one label per candidate, got None for 0 in request 0"):
+        labels_of(unlabelled, schema, np.zeros(1, np.int64))
     for missing in (pa.array([7, None, 7, None]), pa.array([7.0, np.nan, 7.0, np.nan])):
         unknown = table.slice(0, 4).set_column(1, "user_id", missing)
         assert groups_of(unknown, schema).tolist() == [0, 2, 0, 3]  # each a group of its own
