@@ -12,41 +12,36 @@ PADDED_PAIRS = 1 << 15  # of a part with several requests; 512 candidates with 5
 
 
 def parts_of(keys: Tensor, key_offsets: Tensor, queries: Tensor, query_offsets: Tensor) -> tuple[list[Part], Tensor]:
-    """Keys [K, D] and queries [N, D] of all requests in parts, and the places in `queries` of what those give [N].
-
-    The candidates of a request that is a part alone share its history; in other parts each has a copy.
-    """
+    """Keys [K, D] and queries [N, D] of all requests in parts, and the places in `queries` of what those give [N]."""
     runs = even_runs(key_offsets.diff(), query_offsets.diff())
-    if len(runs) == 1:
-        whole = _part(keys, key_offsets.diff(), queries, query_offsets.diff())
+    if len(runs) <= 1:
+        whole = _part(keys, key_offsets.diff(), queries)
         return [whole], torch.arange(len(queries), device=keys.device)
     parts, places = [], []
     for run in runs:
         of_keys, key_ends = take_ranges(key_offsets, run, keys.device)
-        of_queries, query_ends = take_ranges(query_offsets, run, keys.device)
-        taken = keys.index_select(0, of_keys), queries.index_select(0, of_queries)
-        parts.append(_part(taken[0], key_ends.diff(), taken[1], query_ends.diff()))
+        of_queries, _ = take_ranges(query_offsets, run, keys.device)
+        parts.append(_part(keys.index_select(0, of_keys), key_ends.diff(), queries.index_select(0, of_queries)))
         places.append(of_queries)
     return parts, torch.cat(places)
 
 
-def _part(keys: Tensor, lengths: Tensor, queries: Tensor, candidates: Tensor) -> Part:
+def _part(keys: Tensor, lengths: Tensor, queries: Tensor) -> Part:
+    """Keys [K, D] and queries [N, D] of B requests with equally many candidates."""
     padded, valid = _padded(keys, lengths.to(keys.device))
-    if len(lengths) == 1:
-        return Part(padded, valid, queries.unsqueeze(0))
-    owner = torch.repeat_interleave(candidates.to(keys.device), output_size=len(queries))
-    return Part(padded.index_select(0, owner), valid[owner], queries.unsqueeze(1))
+    return Part(padded, valid, queries.view(len(lengths), len(queries) // max(len(lengths), 1), queries.shape[1]))
 
 
 def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
-    """Numbers of the requests of each part; all in one, in their order, where that pads to PADDED_PAIRS at most.
+    """Numbers of the requests of each part, which have equally many candidates.
 
-    Otherwise the longest histories come first, and a part takes the next as long as its pairs, all padded to its first
-    history, are PADDED_PAIRS at most. Where the next part's first history is at least half as long, a part is padded to
-    twice its pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most.
+    Where all requests are padded to PADDED_PAIRS at most, they are parted by their candidates alone. Otherwise the
+    longest histories come first, and are taken together as long as their pairs, all padded to the first history, are
+    PADDED_PAIRS at most. Where the next such run's first history is at least half as long, a run is padded to twice its
+    pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most.
     """
     if _longest(lengths) * int(candidates.sum()) <= PADDED_PAIRS:
-        return [torch.arange(len(lengths))]
+        return _equal_runs(torch.arange(len(lengths)), candidates)
     order = torch.argsort(lengths, descending=True, stable=True)
     runs, longest, asked, start = [], lengths[order].tolist(), candidates[order].tolist(), 0
     while start < len(order):
@@ -54,9 +49,15 @@ def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
         while stop < len(order) and longest[start] * (total + asked[stop]) <= PADDED_PAIRS:
             total += asked[stop]
             stop += 1
-        runs.append(order[start:stop])
+        runs += _equal_runs(order[start:stop], candidates)
         start = stop
     return runs
+
+
+def _equal_runs(run: Tensor, candidates: Tensor) -> list[Tensor]:
+    """The requests of a run by their numbers of candidates."""
+    asked = candidates[run]
+    return [run[asked == count] for count in asked.unique()]
 
 
 def _longest(lengths: Tensor) -> int:

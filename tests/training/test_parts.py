@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -41,16 +40,17 @@ def by_definition(unit: ActivationUnit, keys: Tensor, lengths: Tensor, queries: 
     return naive_user_interest(unit, padded[owner], valid[owner], queries)
 
 
+@pytest.mark.parametrize("candidates", [torch.tensor([3, 2, 2, 0, 1, 4, 1, 0]), torch.full((8,), 3)], ids=str)
 @pytest.mark.parametrize("most", [1, 12, 40, 10**6])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("interaction", TRAINING_INTERACTIONS)
 def test_parts_equal_the_definition(
-    monkeypatch: pytest.MonkeyPatch, interaction: str, normalize: str, most: int
+    monkeypatch: pytest.MonkeyPatch, interaction: str, normalize: str, most: int, candidates: Tensor
 ) -> None:
     monkeypatch.setattr(parts_module, "PADDED_PAIRS", most)
-    lengths, candidates = torch.tensor([2, 30, 0, 5, 1, 5, 9, 0]), torch.tensor([3, 2, 2, 0, 1, 4, 1, 0])
+    lengths = torch.tensor([2, 30, 0, 5, 1, 5, 9, 0])
     runs = even_runs(lengths, candidates)
-    assert len(runs) == 1 if most == 10**6 else len(runs) > 2
+    assert len(runs) == len(candidates.unique()) if most == 10**6 else len(runs) > 2
     found = []
     for form in (in_parts, by_definition):
         unit = unit_of(interaction=interaction, normalize=normalize)
@@ -76,8 +76,7 @@ def test_padding_is_bounded_whatever_the_lengths() -> None:
         padded = sum(int(lengths[run].max()) * int(candidates[run].sum()) for run in runs)
         parts = math.log2(max(int(lengths.max()), 1)) + 1
         assert padded <= 2 * int((lengths * candidates).sum()) + PADDED_PAIRS * parts
-        if len(runs) > 1:
-            assert all(lengths[a].min() >= lengths[b].max() for a, b in pairwise(runs))
+        assert all(len(candidates[run].unique()) == 1 for run in runs)
 
 
 def kept_bytes(lengths: list[int], candidates: list[int]) -> int:
@@ -102,7 +101,12 @@ def test_one_long_history_costs_its_own_pairs() -> None:
     assert uneven < 3 * even
 
 
-def test_candidates_of_a_large_request_share_its_history() -> None:
-    keys, queries = torch.randn(1000, D), torch.randn(68, D)
-    parts, _ = parts_of(keys, torch.tensor([0, 0, 1000]), queries, torch.tensor([0, 4, 68]))
-    assert [tuple(part.keys.shape) for part in parts] == [(1, 1000, D), (1, 0, D)]
+@pytest.mark.parametrize("most", [1, 2000, PADDED_PAIRS])
+def test_candidates_share_their_request_s_history(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(parts_module, "PADDED_PAIRS", most)
+    lengths, candidates = torch.tensor([90, 0, 100, 95, 8]), torch.tensor([4, 64, 2, 4, 4])
+    keys, queries = torch.randn(int(lengths.sum()), D), torch.randn(int(candidates.sum()), D)
+    parts, _ = parts_of(keys, offsets_of(lengths), queries, offsets_of(candidates))
+    assert sum(len(part.keys) for part in parts) == len(lengths)
+    assert sum(part.queries.shape[:2].numel() for part in parts) == len(queries)
+    assert (len(parts) < len(lengths)) == (most > 1)
