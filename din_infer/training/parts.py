@@ -57,7 +57,7 @@ def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
 def _equal_runs(run: Tensor, candidates: Tensor) -> list[Tensor]:
     """The requests of a run by their numbers of candidates."""
     asked = candidates[run]
-    return [run[asked == count] for count in asked.unique()]
+    return [run[asked == count] for count in sorted(set(asked.tolist()))]
 
 
 def _longest(lengths: Tensor) -> int:
