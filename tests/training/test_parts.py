@@ -40,7 +40,9 @@ def by_definition(unit: ActivationUnit, keys: Tensor, lengths: Tensor, queries: 
     return naive_user_interest(unit, padded[owner], valid[owner], queries)
 
 
-@pytest.mark.parametrize("candidates", [torch.tensor([3, 2, 2, 0, 1, 4, 1, 0]), torch.full((8,), 3)], ids=str)
+@pytest.mark.parametrize(
+    "candidates", [torch.tensor([3, 2, 2, 0, 1, 4, 1, 0]), torch.full((8,), 3)], ids=["unequal", "equal"]
+)
 @pytest.mark.parametrize("most", [1, 12, 40, 10**6])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("interaction", TRAINING_INTERACTIONS)
