@@ -99,6 +99,8 @@ def _schema(network: Any, user: Sequence[str], context: Sequence[str], codes: Ma
     for column in _dense(network):
         _expect(column.dimension == 1, f"one dense value as {column.name}", column.dimension)
         features[column.name] = {"dense": "standardise"}
+    both = sorted({*user} & {*context})
+    _expect(not both, "a feature in user or in context", f"{', '.join(both)} in both")
     for name in (*user, *context):
         _expect(name in features, f"a feature {name}", ", ".join(features))
     history = _looked_up(network.history_feature_columns)
@@ -131,11 +133,9 @@ def _table(weight: Tensor, codes: Codes | None) -> dict[str, Any]:
 
 def _check_codes(embeddings: Mapping[str, Any], name: str, codes: Codes) -> None:
     _expect(name in embeddings, f"an embedding {name}", ", ".join(embeddings))
-    kinds = {str if isinstance(raw, str) else type(raw) for raw in codes}
-    same = kinds == {str} or (bool(kinds) and all(issubclass(kind, int | np.integer) for kind in kinds))
-    _expect(
-        same, f"raw ids of {name} that are all int or all str", ", ".join(kind.__name__ for kind in kinds) or "none"
-    )
+    same = any(all(isinstance(raw, kind) for raw in codes) for kind in (str, int | np.integer))
+    kinds = sorted({type(raw).__name__ for raw in codes})
+    _expect(bool(codes) and same, f"raw ids of {name} that are all int or all str", ", ".join(kinds) or "none")
     last = embeddings[name].weight.shape[0] - 1
     outside = [code for code in codes.values() if not 0 <= code <= last]
     _expect(not outside, f"codes of {name} from 0 to {last}", outside[:1])

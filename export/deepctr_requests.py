@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from din_infer.errors import ModelFileError
 from din_infer.schema import Schema
 
 COUNT = 256  # requests, of one candidate each
+EXACT = 1 << 24  # below it a code is what the library reads out of a float32
 HISTORY, PREFIX = "history", "hist_"  # ours, and what the library's columns of behaviours begin with
 
 Codes = Mapping[Any, int]  # of raw ids, by which the library knows them
@@ -55,15 +56,17 @@ class _Draw:
         self.inputs[:, begin:end] = np.where(np.arange(end - begin) < counts[:, None], codes[chosen], 0)
         return [[raw[i] for i in row[:n]] for row, n in zip(chosen, counts, strict=True)]
 
-    def _known(self, column: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    def _known(self, column: Any) -> tuple[Sequence[Any], npt.NDArray[np.int64]]:
         """Raw ids and their codes; 0 is padding where a list has no column for its length."""
-        rows = self.network.embedding_dict[column.embedding_name].weight.shape[0]
-        known = self.codes.get(column.embedding_name, {code: code for code in range(rows)})
-        if type(column).__name__ == "VarLenSparseFeat" and column.length_name is None:
-            known = {raw: code for raw, code in known.items() if code != 0}
-        if not known:
-            raise ModelFileError(f"embedding {column.embedding_name}: expected an id besides padding, got none")
-        return list(known), np.array(list(known.values()))
+        name, is_padded = column.embedding_name, type(column).__name__ == "VarLenSparseFeat" and not column.length_name
+        raw: Sequence[Any] = range(is_padded, min(self.network.embedding_dict[name].weight.shape[0], EXACT))
+        codes = np.array(raw)
+        if name in self.codes:
+            known = [(raw, code) for raw, code in self.codes[name].items() if is_padded <= code < EXACT]
+            raw, codes = [raw for raw, _ in known], np.array([code for _, code in known])
+        if not raw:
+            raise ModelFileError(f"embedding {name}: expected an id besides padding, got none")
+        return raw, codes
 
     def _counts(self, column: Any, longest: int) -> npt.NDArray[np.int64]:
         if type(column).__name__ == "SparseFeat":

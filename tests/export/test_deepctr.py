@@ -19,6 +19,7 @@ if importlib.util.find_spec("deepctr_torch") is None:
     pytest.skip("needs deepctr-torch", allow_module_level=True)
 ITEMS, BRANDS, LONGEST = 30, 7, 6
 BRAND_CODES = {f"brand {code}": code for code in range(BRANDS - 1, 0, -1)}
+HOUR_CODES = {np.int64(2100 + code): code for code in range(24)}
 
 
 def columns_of(**changes: Any) -> list[Any]:
@@ -91,13 +92,13 @@ def drawn_requests(shortest: int) -> list[dict[str, Any]]:
 
 
 def raw_columns(requests: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The same as a model file reads them, brands by their names."""
+    """The same as a model file reads them, brands by their names, hours by the numbers of HOUR_CODES."""
     brands = {code: name for name, code in BRAND_CODES.items()}
     columns: dict[str, list[Any]] = {
         f"user.{name}": [request[name] for request in requests] for name in ("gender", "topics", "age")
     }
     columns |= {f"candidate.{name}": [[request[name]] for request in requests] for name in ("item", "tags", "price")}
-    columns["context.hour"] = [request["hour"] for request in requests]
+    columns["context.hour"] = [2100 + request["hour"] for request in requests]
     columns["candidate.brand"] = [[brands[request["brand"]]] for request in requests]
     columns["history.item"] = [request["hist_item"] for request in requests]
     columns["history.brand"] = [[brands[code] for code in request["hist_brand"]] for request in requests]
@@ -105,7 +106,11 @@ def raw_columns(requests: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def imported(network: Any, **options: Any) -> Any:
-    given = {"user": ["gender", "topics", "age"], "context": ["hour"], "vocabularies": {"brand": BRAND_CODES}}
+    given = {
+        "user": ["gender", "topics", "age"],
+        "context": ["hour"],
+        "vocabularies": {"brand": BRAND_CODES, "hour": HOUR_CODES},
+    }
     return from_deepctr(network, **{**given, **options})
 
 
@@ -156,6 +161,7 @@ def test_ids_without_a_vocabulary_are_codes_and_others_are_zeros(tmp_path: Path)
     columns = raw_columns(requests)
     columns["candidate.brand"] = [[request["brand"]] for request in requests]
     columns["history.brand"] = [request["hist_brand"] for request in requests]
+    columns["context.hour"] = [request["hour"] for request in requests]
     np.testing.assert_allclose(model.score(columns), library_probabilities(network, requests), rtol=0, atol=2e-6)
     with torch.no_grad():
         network.embedding_dict["item"].weight[3] = 0.0
@@ -215,6 +221,9 @@ def test_what_the_runtime_does_not_compute() -> None:
     turned[1:3] = turned[2:0:-1]
     with pytest.raises(ModelFileError, match="expected behaviours of brand, item, got item, brand"):
         imported(network_of(turned))
+    one = columns_of(tags=inputs.VarLenSparseFeat(inputs.SparseFeat("tags", 1, 2), 4, "mean"))
+    with pytest.raises(ModelFileError, match="embedding tags: expected an id besides padding, got none"):
+        imported(network_of(one))
     own = inputs.VarLenSparseFeat(inputs.SparseFeat("hist_item", ITEMS, 4), LONGEST, length_name="seen")
     with pytest.raises(ModelFileError, match="expected hist_item in the embedding item, got hist_item"):
         imported(network_of(columns_of(hist_item=own)))
@@ -224,13 +233,17 @@ def test_names_and_codes_that_do_not_fit() -> None:
     network = network_of()
     with pytest.raises(ModelFileError, match="expected a feature colour, got gender, brand, item"):
         imported(network, context=["colour"])
+    with pytest.raises(ModelFileError, match="expected a feature in user or in context, got hour in both"):
+        imported(network, user=["hour"])
+    with pytest.raises(ModelFileError, match="expected raw ids of brand that are all int or all str, got none"):
+        imported(network, vocabularies={"brand": {}})
     with pytest.raises(ModelFileError, match="expected item as a feature of the candidate"):
-        imported(network, user=["item"])
+        imported(network, user=["item"], context=[])
     with pytest.raises(ModelFileError, match="expected codes of brand from 0 to 6, got \\[7\\]"):
         imported(network, vocabularies={"brand": {"x": 7}})
     with pytest.raises(ModelFileError, match="expected an embedding brands, got "):
         imported(network, vocabularies={"brands": {"x": 1}})
-    with pytest.raises(ModelFileError, match="expected raw ids of brand that are all int or all str"):
+    with pytest.raises(ModelFileError, match="expected raw ids of brand that are all int or all str, got int, str"):
         imported(network, vocabularies={"brand": {"x": 1, 2: 2}})
     dotted = columns_of(hour=deepctr_module("inputs").SparseFeat("hour.of.day", 24, 2, embedding_name="hour"))
     with pytest.raises(SchemaError, match=r"hour\.of\.day"):
