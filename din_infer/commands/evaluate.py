@@ -31,7 +31,7 @@ def evaluate(
 
         din-infer evaluate run/ monday.parquet tuesday.parquet --json
     """
-    from din_infer.commands.show import print_metrics, set_torch_threads
+    from din_infer.commands.show import print_metrics, progress_bar, set_torch_threads
     from din_infer.extras import require
 
     for name in ("torch", "sklearn", "pyarrow"):
@@ -40,7 +40,8 @@ def evaluate(
     from din_infer.training.evaluation import evaluate_checkpoint
 
     set_torch_threads(threads)
-    metrics = evaluate_checkpoint(run, requests)
+    with progress_bar("candidates") as progress:
+        metrics = evaluate_checkpoint(run, requests, progress)
     if as_json:
         print(json.dumps(metrics))
     else:

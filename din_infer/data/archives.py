@@ -55,8 +55,11 @@ def recbole(folder: Path) -> Path:
     found = sorted(folder.glob("*.inter"))
     if len(found) != 1:
         got = ", ".join(path.name for path in found) or ("none" if folder.is_dir() else "no such folder")
+        advice = "download a data set from https://recbole.io/dataset_list.html and unpack it there"
+        if found:
+            advice = "put the rows of all parts into one file: a history needs what came before, two moments split it"
         raise DataError(
             f"{folder}: expected one file NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
-            " download a data set from https://recbole.io/dataset_list.html and unpack it there"
+            f" {advice}"
         )
     return found[0]

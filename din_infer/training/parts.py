@@ -38,12 +38,14 @@ def even_runs(lengths: Tensor, candidates: Tensor) -> list[Tensor]:
     Where all requests are padded to PADDED_PAIRS at most, they are parted by their candidates alone. Otherwise the
     longest histories come first, and are taken together as long as their pairs, all padded to the first history, are
     PADDED_PAIRS at most. Where the next such run's first history is at least half as long, a run is padded to twice its
-    pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most.
+    pairs at most; where it is not, to PADDED_PAIRS, which happens log2(T) times at most. A request without candidates
+    counts as if it had one, as its history is padded, too.
     """
-    if _longest(lengths) * int(candidates.sum()) <= PADDED_PAIRS:
+    pooled = candidates.clamp(min=1)
+    if _longest(lengths) * int(pooled.sum()) <= PADDED_PAIRS:
         return _equal_runs(torch.arange(len(lengths)), candidates)
     order = torch.argsort(lengths, descending=True, stable=True)
-    runs, longest, asked, start = [], lengths[order].tolist(), candidates[order].tolist(), 0
+    runs, longest, asked, start = [], lengths[order].tolist(), pooled[order].tolist(), 0
     while start < len(order):
         stop, total = start + 1, asked[start]
         while stop < len(order) and longest[start] * (total + asked[stop]) <= PADDED_PAIRS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,26 @@ def predict(checkpoint: Checkpoint, columns: Mapping[str, Any]) -> npt.NDArray[n
     return predict_requests(checkpoint.model, prepare(checkpoint.schema, checkpoint.vocabularies, columns))
 
 
-def predict_requests(model: DIN, requests: Requests) -> npt.NDArray[np.float32]:
-    """The same for requests that are prepared. The model is in evaluation mode here and left in the mode it had."""
+def predict_requests(
+    model: DIN, requests: Requests, progress: Callable[[int, int], object] = lambda done, total: None
+) -> npt.NDArray[np.float32]:
+    """The same for requests that are prepared; `progress` hears how many candidates are done, and how many there are.
+
+    The model is in evaluation mode here and left in the mode it had.
+    """
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         runs = (requests.select(chunk).to(model.device) for chunk in _chunks(requests.lengths("candidate")))
-        parts = [torch.sigmoid(model(run)) for run in runs]
+        parts: list[Tensor] = []
+        done, total = 0, int(requests.offsets["candidate"][-1])
+        for run in runs:
+            parts.append(torch.sigmoid(model(run)))
+            progress(done := done + len(parts[-1]), total)
     model.train(was_training)
     return np.concatenate([p.cpu().numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
 def _chunks(candidates: Tensor) -> Iterator[Tensor]:
-    """Runs of whole requests of at most CANDIDATES_PER_CHUNK candidates, or of one request that has more."""
-    yield from chunk_requests(torch.arange(len(candidates)), candidates, CANDIDATES_PER_CHUNK)
+    """Runs of whole requests of at most CANDIDATES_PER_CHUNK candidates, or of one that has more; none without any."""
+    yield from chunk_requests(candidates.nonzero().squeeze(1), candidates, CANDIDATES_PER_CHUNK)

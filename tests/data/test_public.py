@@ -273,7 +273,9 @@ def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     ):
         run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
     (tmp_path / "other.inter").write_text("")
-    with pytest.raises(DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter"):
+    with pytest.raises(
+        DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter; put the rows of all"
+    ):
         run("recbole", tmp_path, "--out", tmp_path / "out")
 
 

@@ -75,10 +75,17 @@ def test_padding_is_bounded_whatever_the_lengths() -> None:
         candidates = torch.randint(0, 7, (requests,), generator=generator)
         runs = even_runs(lengths, candidates)
         assert sorted(torch.cat(runs).tolist()) == list(range(requests))
-        padded = sum(int(lengths[run].max()) * int(candidates[run].sum()) for run in runs)
+        pooled = candidates.clamp(min=1)  # histories are padded without candidates, too
+        padded = sum(int(lengths[run].max()) * int(pooled[run].sum()) for run in runs)
         parts = math.log2(max(int(lengths.max()), 1)) + 1
-        assert padded <= 2 * int((lengths * candidates).sum()) + PADDED_PAIRS * parts
+        assert padded <= 2 * int((lengths * pooled).sum()) + PADDED_PAIRS * parts
         assert all(len(candidates[run].unique()) == 1 for run in runs)
+
+
+def test_histories_without_candidates_are_not_padded_to_the_longest() -> None:
+    lengths, candidates = torch.tensor([3000] + [5] * 2000), torch.tensor([0] * 2000 + [1])
+    runs = even_runs(lengths, candidates)
+    assert sum(int(lengths[run].max()) * len(run) for run in runs) <= 2 * int(lengths.sum()) + PADDED_PAIRS
 
 
 def kept_bytes(lengths: list[int], candidates: list[int]) -> int:
