@@ -72,7 +72,8 @@ def recbole(
     """A folder of RecBole's atomic files, whose interactions have a time.
 
     A label labels the interactions, otherwise a rating does, otherwise all are positives. Two moments split all
-    requests. Only named features are used.
+    requests, also those of NAME.train.inter, NAME.valid.inter and NAME.test.inter, which are read as one. Only named
+    features are used.
 
     Examples:
 

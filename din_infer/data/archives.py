@@ -50,16 +50,20 @@ def amazon(category: str) -> Archive:
     )
 
 
-def recbole(folder: Path) -> Path:
-    """The `.inter` file of a folder of RecBole's atomic files. Raises DataError unless there is just one."""
+def recbole(folder: Path) -> tuple[Path, list[Path]]:
+    """FOLDER/NAME, and the `.inter` files of RecBole's atomic files: NAME.inter or, without it, all NAME.PART.inter.
+
+    Raises DataError for another number of names than one.
+    """
     found = sorted(folder.glob("*.inter"))
-    if len(found) != 1:
+    if len(found) == 1:
+        return found[0].with_suffix(""), found
+    whole = [path for path in found if "." not in path.stem]
+    names = {path.name.partition(".")[0] for path in whole or found}
+    if len(names) != 1:
         got = ", ".join(path.name for path in found) or ("none" if folder.is_dir() else "no such folder")
-        advice = "download a data set from https://recbole.io/dataset_list.html and unpack it there"
-        if found:
-            advice = "put the rows of all parts into one file: a history needs what came before, two moments split it"
         raise DataError(
-            f"{folder}: expected one file NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
-            f" {advice}"
+            f"{folder}: expected one NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
+            " download a data set from https://recbole.io/dataset_list.html and unpack it there"
         )
-    return found[0]
+    return folder / names.pop(), whole or found

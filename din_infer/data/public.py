@@ -127,13 +127,14 @@ def write_recbole(
 ) -> Summary:
     """Any folder of RecBole's atomic files: NAME.inter, and NAME.item and NAME.user for the features that are named.
 
+    Where NAME.inter is split already, into NAME.train.inter and others, its parts are read as one and split as all are.
     An item's or a user's id may have another name than in `fields`, which is then the first one of NAME.item or
     NAME.user. A label of NAME.inter, 0 or 1, labels its rows; otherwise a rating decides what is liked; otherwise every
     row is a positive. Tokens are ids, sequences of tokens lists of ids, floats dense. An empty token is an id, too; an
     empty float is the mean of its column, as in RecBole. Fractions of a second are left out of times.
     """
-    path = archives.recbole(source)
-    log = _atomic(path, fields)
+    base, paths = archives.recbole(source)
+    log = _atomic(_joined(base, paths), base, fields)
     user, item = Wanted(fields.user, "user_id", "id"), Wanted(fields.item, "item_id", "id")
     wanted = [user, item, Wanted(fields.time, "timestamp", "time")]
     labelled = fields.label in log.columns or fields.label != Fields.label
@@ -145,9 +146,10 @@ def write_recbole(
     frame = _columns(log, wanted)
     for suffix, of, names in ((".item", item, item_features), (".user", user, user_features)):
         if names:
-            frame = _with_features(frame, _atomic(path.with_suffix(suffix), fields), of, names)
+            features = open_log(Path(f"{base}{suffix}"))
+            frame = _with_features(frame, _atomic(features, base, fields), of, names)
     options = replace(rated.options(), item_features=item_features, user_features=user_features)
-    name = f"{path.stem} (RecBole)"
+    name = f"{base.name} (RecBole)"
     if labelled:
         liked = frame.filter(pl.col("label") == 1)
         return _write(out, frame, liked, replace(options, negatives=None), name, "row with the label 1", progress)
@@ -188,28 +190,41 @@ def _write(
 
 
 def _columns(log: Log, wanted: list[Wanted]) -> pl.LazyFrame:
-    """The columns, typed by what they hold, but for times, which all of these data sets have as whole seconds."""
-    types = typed(log, wanted) | {w.name: pl.Int64() for w in wanted if w.kind == "time"}
+    """The columns, typed by what they hold, but for times, which all have as whole seconds, and ratings, numbers."""
+    known: dict[str, pl.DataType] = {"rating": pl.Float32(), "timestamp": pl.Int64()}
+    types = {name: known.get(name, dtype) for name, dtype in typed(log, wanted).items()}
     return clean(log, wanted, types)
 
 
-def _atomic(path: Path, fields: Fields) -> Log:
+def _joined(base: Path, paths: list[Path]) -> Log:
+    """The rows of files with the same columns; those of several are counted through all of them."""
+    logs = [open_log(path) for path in paths]
+    first = logs[0]
+    for log in logs[1:]:
+        if list(log.columns) != list(first.columns):
+            expected, got = ", ".join(first.columns), ", ".join(log.columns)
+            raise DataError(f"{log.path}: expected the columns of {first.path.name}, {expected}, got {got}")
+    if len(logs) == 1:
+        return first
+    return Log(Path(f"{base}.*.inter"), pl.concat([log.frame for log in logs]), first.columns, first.line)
+
+
+def _atomic(log: Log, base: Path, fields: Fields) -> Log:
     """An atomic file, its columns without the types in their names, sequences as lists, missing tokens empty.
 
     What the first column of NAME.item and NAME.user names is called as in `fields` here, where that is missing.
     """
-    log = open_log(path)
     names = {column: column.partition(":")[0] for column in log.columns}
     for suffix, usual in ((".item", fields.item), (".user", fields.user)):
-        file = path.with_suffix(suffix)
+        file = Path(f"{base}{suffix}")
         if usual not in names.values() and file.is_file():
             key = next(iter(open_log(file).columns))
             names |= {key: usual} if key in names else {}
     values = {name: _value(column).alias(name) for column, name in names.items()}
-    if path.suffix == ".inter" and fields.time in values:
+    if log.path.suffix == ".inter" and fields.time in values:
         values[fields.time] = values[fields.time].str.replace(r"\.\d+$", "")
     frame = log.frame.select(values.values())
-    return Log(path, frame, dict(frame.collect_schema()), log.line)
+    return Log(log.path, frame, dict(frame.collect_schema()), log.line)
 
 
 def _value(column: str) -> pl.Expr:

@@ -255,6 +255,28 @@ def test_recbole_with_columns_of_any_name(tmp_path: Path) -> None:
     assert requests(tmp_path / "out") == expected
 
 
+def test_recbole_in_parts(tmp_path: Path) -> None:
+    write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
+    run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    expected = requests(tmp_path / "out")
+    header, *rows = (tmp_path / "set.inter").read_text().splitlines()
+    for name, part in (("train", rows[::3]), ("valid", rows[1::3]), ("test", rows[2::3])):
+        (tmp_path / f"set.{name}.inter").write_text("\n".join([header, *part]))
+    run("recbole", tmp_path, "--out", tmp_path / "whole", *FEATURES)
+    (tmp_path / "set.inter").unlink()
+    run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
+    assert requests(tmp_path / "whole") == requests(tmp_path / "parts") == expected
+    valid = tmp_path / "set.valid.inter"
+    valid.write_text(valid.read_text() + "\nu1\t1\tmany\t5.0")
+    with pytest.raises(DataError, match=r"set\.\*\.inter, line \d+: expected Float32 in 'rating', got 'many'"):
+        run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
+    valid.write_text(valid.read_text().replace("rating:float", "stars:float"))
+    with pytest.raises(
+        DataError, match=r"set\.valid\.inter: expected the columns of set\.test\.inter, user_id:token, "
+    ):
+        run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
+
+
 def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
     with pytest.raises(DataError, match=r"set\.item: expected a column 'colour', got item_id, title, genre, price"):
@@ -273,9 +295,7 @@ def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     ):
         run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
     (tmp_path / "other.inter").write_text("")
-    with pytest.raises(
-        DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter; put the rows of all"
-    ):
+    with pytest.raises(DataError, match=r"expected one NAME\.inter, .* got other\.inter, set\.inter; download"):
         run("recbole", tmp_path, "--out", tmp_path / "out")
 
 
