@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,17 @@ def _write(context: Mapping[str, Any], out: Path) -> None:
     text = environment.get_template("report.md.jinja").render(context)
     (out / "report.md").write_text(text, encoding="utf-8")
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    page = environment.get_template("page.html.jinja").render(title=context["title"], body=body)
+    page = environment.get_template("page.html.jinja").render(title=context["title"], body=_with_figures(body, out))
     (out / "report.html").write_text(page, encoding="utf-8")
+
+
+def _with_figures(page: str, out: Path) -> str:
+    """The page with its pictures inside, so that it can be sent as one file."""
+    return re.sub(
+        r'(?<=src=")(\w+\.png)',
+        lambda name: "data:image/png;base64," + base64.b64encode((out / name[0]).read_bytes()).decode(),
+        page,
+    )
 
 
 def _differences(config: TrainConfig) -> Options:

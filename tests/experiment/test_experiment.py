@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -66,7 +67,8 @@ def test_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert f"din {np.mean(closed):.1f} ± " in text
     for figure in ("curves.png", "row_norms.png", "gains.png"):
         assert (out / figure).stat().st_size > 5000
-        assert f'<img src="{figure}"' in page
+        assert f"]({figure})" in text
+        assert base64.b64encode((out / figure).read_bytes()).decode() in page  # one file that can be sent
     assert page.count("<table>") == 3
     assert text.count("\n\n| ") == 3  # a table needs an empty line before it
 
