@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from din_infer.data.splits import PARTS
 from din_infer.errors import DataError
 
 
@@ -51,19 +52,28 @@ def amazon(category: str) -> Archive:
 
 
 def recbole(folder: Path) -> tuple[Path, list[Path]]:
-    """FOLDER/NAME, and the `.inter` files of RecBole's atomic files: NAME.inter or, without it, all NAME.PART.inter.
+    """FOLDER/NAME, and the `.inter` files of RecBole's atomic files: NAME.inter or, without it, its parts.
 
-    Raises DataError for another number of names than one.
+    Parts are NAME.train.inter, NAME.valid.inter and NAME.test.inter. Raises DataError for another number of names than
+    one.
     """
-    found = sorted(folder.glob("*.inter"))
-    if len(found) == 1:
-        return found[0].with_suffix(""), found
-    whole = [path for path in found if "." not in path.stem]
-    names = {path.name.partition(".")[0] for path in whole or found}
+    found = sorted((p for p in folder.glob("*.inter") if not p.name.startswith(".")), key=_place_of_part)
+    names = {_without_part(path) for path in found}
     if len(names) != 1:
         got = ", ".join(path.name for path in found) or ("none" if folder.is_dir() else "no such folder")
         raise DataError(
             f"{folder}: expected one NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
             " download a data set from https://recbole.io/dataset_list.html and unpack it there"
         )
-    return folder / names.pop(), whole or found
+    name = names.pop()
+    return folder / name, [path for path in found if path.stem == name] or found
+
+
+def _without_part(path: Path) -> str:
+    name, _, part = path.stem.rpartition(".")
+    return name if name and part in PARTS else path.stem
+
+
+def _place_of_part(path: Path) -> tuple[int, str]:
+    part = path.stem.rpartition(".")[2]
+    return PARTS.index(part) if part in PARTS else -1, path.name

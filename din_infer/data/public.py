@@ -196,8 +196,22 @@ def _columns(log: Log, wanted: list[Wanted]) -> pl.LazyFrame:
     return clean(log, wanted, types)
 
 
+@dataclass(frozen=True)
+class _Parts(Log):
+    """Files with the same columns, read as one."""
+
+    logs: tuple[Log, ...] = ()
+
+    def where(self, row: int) -> str:
+        for log in self.logs:
+            rows = height(log.frame)
+            if row < rows:
+                return log.where(row)
+            row -= rows
+        raise AssertionError(f"a row behind the last one of {self.path}")
+
+
 def _joined(base: Path, paths: list[Path]) -> Log:
-    """The rows of files with the same columns; those of several are counted through all of them."""
     logs = [open_log(path) for path in paths]
     first = logs[0]
     for log in logs[1:]:
@@ -206,7 +220,7 @@ def _joined(base: Path, paths: list[Path]) -> Log:
             raise DataError(f"{log.path}: expected the columns of {first.path.name}, {expected}, got {got}")
     if len(logs) == 1:
         return first
-    return Log(Path(f"{base}.*.inter"), pl.concat([log.frame for log in logs]), first.columns, first.line)
+    return _Parts(Path(f"{base}.*.inter"), pl.concat([log.frame for log in logs]), first.columns, 2, tuple(logs))
 
 
 def _atomic(log: Log, base: Path, fields: Fields) -> Log:
@@ -224,7 +238,7 @@ def _atomic(log: Log, base: Path, fields: Fields) -> Log:
     if log.path.suffix == ".inter" and fields.time in values:
         values[fields.time] = values[fields.time].str.replace(r"\.\d+$", "")
     frame = log.frame.select(values.values())
-    return Log(log.path, frame, dict(frame.collect_schema()), log.line)
+    return replace(log, frame=frame, columns=dict(frame.collect_schema()))
 
 
 def _value(column: str) -> pl.Expr:

@@ -267,14 +267,29 @@ def test_recbole_in_parts(tmp_path: Path) -> None:
     run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
     assert requests(tmp_path / "whole") == requests(tmp_path / "parts") == expected
     valid = tmp_path / "set.valid.inter"
+    lines = len(valid.read_text().splitlines()) + 1
     valid.write_text(valid.read_text() + "\nu1\t1\tmany\t5.0")
-    with pytest.raises(DataError, match=r"set\.\*\.inter, line \d+: expected Float32 in 'rating', got 'many'"):
+    with pytest.raises(DataError, match=rf"set\.valid\.inter, line {lines}: expected Float32 in 'rating', got 'many'"):
         run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
     valid.write_text(valid.read_text().replace("rating:float", "stars:float"))
-    with pytest.raises(
-        DataError, match=r"set\.valid\.inter: expected the columns of set\.test\.inter, user_id:token, "
-    ):
+    with pytest.raises(DataError, match=r"set\.valid\.inter: expected the columns of set\.train\.inter, user_id:tok"):
         run("recbole", tmp_path, "--out", tmp_path / "parts", *FEATURES)
+
+
+def test_recbole_names_with_dots(tmp_path: Path) -> None:
+    write_atomic(tmp_path, "user_id:token\titem_id:token\trating:float\ttimestamp:float", False)
+    run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+    expected = requests(tmp_path / "out")
+    for file in ("set.inter", "set.item", "set.user"):
+        (tmp_path / file).rename(tmp_path / f"ml-1.0.{file[4:]}")
+    (tmp_path / "._ml-1.0.inter").write_text("what macOS leaves")
+    for name in ("ml-1.0.inter", "ml-1.0.train.inter"):
+        run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
+        assert requests(tmp_path / "out") == expected
+        (tmp_path / name).rename(tmp_path / "ml-1.0.train.inter")
+    (tmp_path / "ml-1.1.inter").write_text((tmp_path / "ml-1.0.train.inter").read_text())
+    with pytest.raises(DataError, match=r"expected one NAME\.inter, .* got ml-1\.1\.inter, ml-1\.0\.train\.inter"):
+        run("recbole", tmp_path, "--out", tmp_path / "out")
 
 
 def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
