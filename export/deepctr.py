@@ -32,15 +32,18 @@ def from_deepctr(
     """A trained `deepctr_torch.models.DIN` as a checkpoint, which `export_model` writes as one of this library's.
 
     - `user`, `context`: names of the features of these groups; all others are the candidate's. What the library calls
-      `hist_item` is `item` of the history `history`;
+      `hist_item` is `item` of the history `history`, oldest first, of which the last `maxlen` are read. Both have to
+      share an embedding (`embedding_name="item"`);
     - `vocabularies`: for an embedding's name the code of each raw id, all int or all str. Without one, ids are the
       library's codes, from 0 to the embedding's size. Any other id has an embedding of zeros.
 
-    Histories and other lists come without the library's padding. For an empty history under `att_weight_normalization`
-    the library pools that padding; here it gives zeros, as all empty histories do.
+    Histories and other lists come without the library's padding; other lists are pooled whole, whatever their `maxlen`.
+    For an empty history under `att_weight_normalization` the library pools that padding; here it gives zeros, as all
+    empty histories do.
 
     Raises ModelFileError for what is no such model or has no equal here, SchemaError for names that contradict each
-    other, and ModelFileError where random requests get other probabilities than from the library, by 1e-5 or more.
+    other, and ModelFileError where random requests get other probabilities than from the library, by 1e-5 or more. The
+    network is left as it was.
     """
     torch = require("torch", "train")
     from din_infer.training.checkpoint import Checkpoint
@@ -49,14 +52,13 @@ def from_deepctr(
 
     _expect(_is_din(network), "a deepctr_torch.models.DIN", f"a {type(network).__name__}")
     _expect(network.out.task == "binary", "the task binary", network.out.task)
-    codes = {name: dict(of) for name, of in (vocabularies or {}).items()}
-    for name, of in codes.items():
-        _check_codes(network.embedding_dict, name, of)
-    schema = Schema.from_dict(_schema(network, user, context, codes))
+    _expect(isinstance(vocabularies or {}, Mapping), "vocabularies by the names of embeddings", type(vocabularies))
+    codes = {name: _checked_codes(network.embedding_dict, name, of) for name, of in (vocabularies or {}).items()}
+    schema = Schema.from_dict(_schema(network, tuple(user), tuple(context), codes))
     semantics = Semantics.from_dict(_semantics(network))
     ids = {name: _ids(of) for name, of in codes.items()}
-    model = DIN(schema, semantics, {name: len(of) for name, of in ids.items()}).eval()
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = DIN(schema, semantics, {name: len(of) for name, of in ids.items()}).eval()
         values = _parameters(network, schema, codes)
         for name, value in model.named_values():
             if not name.startswith("dense."):  # the library takes dense values as they are: mean 0, deviation 1
@@ -90,6 +92,8 @@ def _dense(network: Any) -> list[Any]:
 
 
 def _schema(network: Any, user: Sequence[str], context: Sequence[str], codes: Mapping[str, Codes]) -> dict[str, Any]:
+    names = [column.name for column in network.dnn_feature_columns]
+    _expect(len({*names}) == len(names), "columns of different names", ", ".join(names))
     features: dict[str, dict[str, Any]] = {}
     for column in _looked_up(network.sparse_feature_columns):
         features[column.name] = {"table": column.embedding_name}
@@ -109,9 +113,11 @@ def _schema(network: Any, user: Sequence[str], context: Sequence[str], codes: Ma
     queries = [column.name for column in _looked_up(shared)]
     same = bool(queries) and behaviours == queries
     _expect(same, f"behaviours of {', '.join(queries) or 'a feature'}", ", ".join(behaviours) or "none")
+    _check_lengths(network, {*features})
     for name, column in zip(behaviours, history, strict=True):
         table = features[name]["table"]
-        _expect(column.embedding_name == table, f"{column.name} in the embedding {table}", column.embedding_name)
+        expected = f"{column.name} with the candidate's embedding, embedding_name={table!r}"
+        _expect(column.embedding_name == table, expected, repr(column.embedding_name))
         _expect(name not in {*user, *context}, f"{name} as a feature of the candidate", "it as one of user or context")
     groups: dict[str, dict[str, Any]] = {"user": {}, "context": {}, "candidate": {}}
     for name, feature in features.items():
@@ -124,6 +130,21 @@ def _schema(network: Any, user: Sequence[str], context: Sequence[str], codes: Ma
     }
 
 
+def _check_lengths(network: Any, features: set[str]) -> None:
+    """The library takes a history's length from the first column of lists that names one."""
+    lists = [column for column in network.dnn_feature_columns if type(column).__name__ == "VarLenSparseFeat"]
+    named = [column.length_name for column in lists if column.length_name is not None]
+    _expect(bool(named), "a length_name for the history", "none")
+    for column in network.history_feature_columns:
+        expected = f"{column.name} with the length_name that comes first, {named[0]!r}, which the library uses"
+        _expect(column.length_name == named[0], expected, repr(column.length_name))
+    longest = network.history_feature_columns[0].maxlen
+    for column in lists:
+        same = column.length_name != named[0] or column.maxlen == longest
+        _expect(same, f"{column.name} with the history's maxlen, {longest}", column.maxlen)
+        _expect(column.length_name not in features, f"{column.length_name} as a length alone", "a feature of that name")
+
+
 def _table(weight: Tensor, codes: Codes | None) -> dict[str, Any]:
     rows, dim = weight.shape
     if codes is None:
@@ -131,14 +152,20 @@ def _table(weight: Tensor, codes: Codes | None) -> dict[str, Any]:
     return {"dim": dim, "dtype": "string" if isinstance(next(iter(codes)), str) else "int64"}
 
 
-def _check_codes(embeddings: Mapping[str, Any], name: str, codes: Codes) -> None:
+def _checked_codes(embeddings: Mapping[str, Any], name: str, codes: Codes) -> dict[Any, int]:
     _expect(name in embeddings, f"an embedding {name}", ", ".join(embeddings))
-    same = any(all(isinstance(raw, kind) for raw in codes) for kind in (str, int | np.integer))
+    _expect(isinstance(codes, Mapping), f"codes of {name} by raw ids", type(codes).__name__)
+    same = all(isinstance(raw, str) for raw in codes) or all(_is_int64(raw) for raw in codes)
     kinds = sorted({type(raw).__name__ for raw in codes})
-    _expect(bool(codes) and same, f"raw ids of {name} that are all int or all str", ", ".join(kinds) or "none")
-    last = embeddings[name].weight.shape[0] - 1
-    outside = [code for code in codes.values() if not 0 <= code <= last]
-    _expect(not outside, f"codes of {name} from 0 to {last}", outside[:1])
+    _expect(bool(codes) and same, f"raw ids of {name} that are all int64 or all str", ", ".join(kinds) or "none")
+    rows = embeddings[name].weight.shape[0]
+    outside = [code for code in codes.values() if not (_is_int64(code) and 0 <= code < rows)]
+    _expect(not outside, f"codes of {name} from 0 to {rows - 1}", outside[:1])
+    return {raw: int(code) for raw, code in codes.items()}
+
+
+def _is_int64(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
 
 
 def _ids(codes: Codes) -> npt.NDArray[np.int64] | list[str]:
@@ -153,8 +180,8 @@ def _semantics(network: Any) -> dict[str, Any]:
 
 
 def _layers(stack: Any) -> dict[str, Any]:
-    (found,) = {type(activation).__name__ for activation in stack.activation_layers}
-    _expect(found in _ACTIVATIONS, f"an activation of {', '.join(_ACTIVATIONS)}", found)
+    found, *others = sorted({type(activation).__name__ for activation in stack.activation_layers})
+    _expect(found in _ACTIVATIONS and not others, f"one activation of {', '.join(_ACTIVATIONS)}", [found, *others])
     hidden = [linear.out_features for linear in stack.linears]
     return {"hidden": hidden, "activation": _ACTIVATIONS[found], "eps": 0.0 if found == "Dice" else None}
 
@@ -181,29 +208,34 @@ def _of_stack(prefix: str, stack: Any, last_weight: Tensor, last_bias: Tensor) -
         folded(linear, stack.bn[i]) if stack.use_bn else (linear.weight, linear.bias)
         for i, linear in enumerate(stack.linears)
     ]
+    layers.append((last_weight, last_bias))
     values: dict[str, Tensor] = {}
-    for i, (weight, bias) in enumerate([*layers, (last_weight, last_bias)]):
-        values |= {f"{prefix}.weights.{i}": weight, f"{prefix}.biases.{i}": bias}
     for i, activation in enumerate(stack.activation_layers):
-        values |= {f"{prefix}.activation.{i}.{name}": v for name, v in _activation_values(activation).items()}
+        if type(activation).__name__ == "PReLU":
+            values[f"{prefix}.activation.{i}.alpha"] = activation.weight
+        if type(activation).__name__ == "Dice":
+            sign, dice = _of_dice(activation)
+            values |= {f"{prefix}.activation.{i}.{name}": value for name, value in dice.items()}
+            (weight, bias), (next_weight, next_bias) = layers[i : i + 2]
+            layers[i : i + 2] = (weight * sign.unsqueeze(1), bias * sign), (next_weight * sign, next_bias)
+    for i, (weight, bias) in enumerate(layers):
+        values |= {f"{prefix}.weights.{i}": weight, f"{prefix}.biases.{i}": bias}
     return values
 
 
-def _activation_values(activation: Any) -> dict[str, Tensor]:
-    """Of Dice, with the gain g and shift b of its normalisation put into mean and variance, where eps is then 0.
+def _of_dice(activation: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Alpha, mean and variance, where eps is 0, with the gain g and shift b of its normalisation in them.
 
-    With r = sqrt(var + eps), g (s - mean) / r + b = (s - (mean - b r / g)) / (r / g) for g > 0.
+    With r = sqrt(var + eps), g (s - mean) / r + b = (s - (mean - b r / g)) / (r / g) for g > 0. A unit with g < 0 is
+    the negative of one that gets -s, with -mean and -g; the sign of each unit, which its layers then have, comes first.
     """
-    if type(activation).__name__ == "PReLU":
-        return {"alpha": activation.weight}
-    if type(activation).__name__ != "Dice":
-        return {}
     norm = activation.bn
     gain = norm.weight.double()
-    _expect(bool((gain > 0).all()), "a positive gain in Dice's normalisation", gain.min().item())
-    deviation = (norm.running_var.double() + norm.eps).sqrt() / gain
-    mean = norm.running_mean.double() - norm.bias.double() * deviation
-    return {"alpha": activation.alpha.flatten(), "mean": mean, "var": deviation.square()}
+    _expect(bool((gain != 0).all()), "a gain in Dice's normalisation other than 0", 0)
+    deviation = (norm.running_var.double() + norm.eps).sqrt() / gain.abs()
+    mean = norm.running_mean.double() * gain.sign() - norm.bias.double() * deviation
+    values = {"alpha": activation.alpha.flatten(), "mean": mean, "var": deviation.square()}
+    return gain.sign().to(norm.weight.dtype), values
 
 
 def _tower_columns(network: Any, schema: Schema) -> list[int]:
@@ -220,9 +252,14 @@ def _tower_columns(network: Any, schema: Schema) -> list[int]:
 def _probabilities(network: Any, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     import torch
 
-    was_training = network.training
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
-    with torch.inference_mode():
-        found: npt.NDArray[np.float32] = network(torch.from_numpy(inputs).to(network.device))[:, 0].cpu().numpy()
-    network.train(was_training)
+    try:
+        with torch.inference_mode():
+            found: npt.NDArray[np.float32] = network(torch.from_numpy(inputs).to(network.device))[:, 0].cpu().numpy()
+    except (AssertionError, ValueError, RuntimeError, IndexError) as error:  # of the library's own forward pass
+        raise ModelFileError(f"DeepCTR-Torch's model: expected its probabilities, got {error!r}") from None
+    finally:
+        for module, mode in modes:
+            module.training = mode
     return found
