@@ -132,7 +132,7 @@ def _schema(network: Any, user: Sequence[str], context: Sequence[str], codes: Ma
 
 def _check_lengths(network: Any, features: set[str]) -> None:
     """The library takes a history's length from the first column of lists that names one."""
-    lists = [column for column in network.dnn_feature_columns if type(column).__name__ == "VarLenSparseFeat"]
+    lists = network.varlen_sparse_feature_columns
     named = [column.length_name for column in lists if column.length_name is not None]
     _expect(bool(named), "a length_name for the history", "none")
     for column in network.history_feature_columns:

@@ -57,23 +57,19 @@ def recbole(folder: Path) -> tuple[Path, list[Path]]:
     Parts are NAME.train.inter, NAME.valid.inter and NAME.test.inter. Raises DataError for another number of names than
     one.
     """
-    found = sorted((p for p in folder.glob("*.inter") if not p.name.startswith(".")), key=_place_of_part)
-    names = {_without_part(path) for path in found}
+    found = sorted(path for path in folder.glob("*.inter") if not path.name.startswith("."))
+    found.sort(key=lambda path: ("", *PARTS).index(_name_and_part(path)[1]))
+    names = {_name_and_part(path)[0] for path in found}
     if len(names) != 1:
         got = ", ".join(path.name for path in found) or ("none" if folder.is_dir() else "no such folder")
         raise DataError(
-            f"{folder}: expected one NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
+            f"{folder}: expected one file NAME.inter, and NAME.item and NAME.user where there are any, got {got};"
             " download a data set from https://recbole.io/dataset_list.html and unpack it there"
         )
     name = names.pop()
     return folder / name, [path for path in found if path.stem == name] or found
 
 
-def _without_part(path: Path) -> str:
+def _name_and_part(path: Path) -> tuple[str, str]:
     name, _, part = path.stem.rpartition(".")
-    return name if name and part in PARTS else path.stem
-
-
-def _place_of_part(path: Path) -> tuple[int, str]:
-    part = path.stem.rpartition(".")[2]
-    return PARTS.index(part) if part in PARTS else -1, path.name
+    return (name, part) if name and part in PARTS else (path.stem, "")

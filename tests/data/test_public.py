@@ -288,7 +288,7 @@ def test_recbole_names_with_dots(tmp_path: Path) -> None:
         assert requests(tmp_path / "out") == expected
         (tmp_path / name).rename(tmp_path / "ml-1.0.train.inter")
     (tmp_path / "ml-1.1.inter").write_text((tmp_path / "ml-1.0.train.inter").read_text())
-    with pytest.raises(DataError, match=r"expected one NAME\.inter, .* got ml-1\.1\.inter, ml-1\.0\.train\.inter"):
+    with pytest.raises(DataError, match=r"expected one file NAME\.inter, .* got ml-1\.1\.inter, ml-1\.0\.train\.inter"):
         run("recbole", tmp_path, "--out", tmp_path / "out")
 
 
@@ -310,7 +310,7 @@ def test_what_recbole_files_get_wrong(tmp_path: Path) -> None:
     ):
         run("recbole", tmp_path, "--out", tmp_path / "out", *FEATURES)
     (tmp_path / "other.inter").write_text("")
-    with pytest.raises(DataError, match=r"expected one NAME\.inter, .* got other\.inter, set\.inter; download"):
+    with pytest.raises(DataError, match=r"expected one file NAME\.inter, .* got other\.inter, set\.inter; download"):
         run("recbole", tmp_path, "--out", tmp_path / "out")
 
 

@@ -68,7 +68,8 @@ def test_a_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for figure in ("curves.png", "row_norms.png", "gains.png"):
         assert (out / figure).stat().st_size > 5000
         assert f"]({figure})" in text
-        assert base64.b64encode((out / figure).read_bytes()).decode() in page  # one file that can be sent
+        inside = base64.b64encode((out / figure).read_bytes()).decode()  # so that it is one file that can be sent
+        assert f'<img src="data:image/png;base64,{inside}"' in page
     assert page.count("<table>") == 3
     assert text.count("\n\n| ") == 3  # a table needs an empty line before it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -79,7 +80,12 @@ def test_padding_is_bounded_whatever_the_lengths() -> None:
         padded = sum(int(lengths[run].max()) * int(pooled[run].sum()) for run in runs)
         parts = math.log2(max(int(lengths.max()), 1)) + 1
         assert padded <= 2 * int((lengths * pooled).sum()) + PADDED_PAIRS * parts
-        assert all(len(candidates[run].unique()) == 1 for run in runs)
+        padded = sum(int(lengths[run].max()) * int(candidates[run].sum()) for run in runs)
+        assert padded <= 2 * int((lengths * candidates).sum()) + PADDED_PAIRS * parts
+        for count in candidates.unique():
+            alike = [run for run in runs if (candidates[run] == count).any()]
+            assert all((candidates[run] == count).all() for run in alike)
+            assert all(lengths[a].min() >= lengths[b].max() for a, b in pairwise(alike))
 
 
 def test_histories_without_candidates_are_not_padded_to_the_longest() -> None:
@@ -119,3 +125,9 @@ def test_candidates_share_their_request_s_history(monkeypatch: pytest.MonkeyPatc
     assert sum(len(part.keys) for part in parts) == len(lengths)
     assert sum(part.queries.shape[:2].numel() for part in parts) == len(queries)
     assert (len(parts) < len(lengths)) == (most > 1)
+
+
+def test_candidates_of_a_large_request_share_its_history() -> None:
+    keys, queries = torch.randn(1000, D), torch.randn(68, D)
+    parts, _ = parts_of(keys, torch.tensor([0, 0, 1000]), queries, torch.tensor([0, 4, 68]))
+    assert [tuple(part.keys.shape) for part in parts] == [(1, 1000, D), (1, 0, D)]

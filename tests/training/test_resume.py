@@ -1,4 +1,4 @@
-"""A training that is killed and resumed, and the ablation without products."""
+"""A training that is killed and resumed, early stopping, and the ablation without products."""
 
 from __future__ import annotations
 
@@ -156,6 +156,17 @@ def test_a_full_disk_is_named_and_takes_no_space(folder: Path, monkeypatch: pyte
     with pytest.raises(OutputError, match=r"training.pt: expected to write the file, got: .*pos 64 vs 0; is"):
         Trainer(folder, TrainConfig(**SHORT)).run(state_file=folder / "training.pt")
     assert not list(folder.glob(".training.pt"))
+
+
+def test_the_best_epoch_is_kept(folder: Path) -> None:
+    config = TrainConfig(**{**SHORT, "epochs": 30, "patience": 2}, learning_rate=0.1)
+    trainer = Trainer(folder, config)
+    checkpoint, metrics, _ = trainer.run()
+    curve = [epoch["valid"]["gauc"] for epoch in checkpoint.facts["epochs"]]
+    best = checkpoint.facts["best_epoch"]
+    assert len(curve) < 30
+    assert len(curve) == best + 2
+    assert curve[best - 1] == max(curve) == metrics["valid"]["gauc"]
 
 
 def test_the_ablation_without_products_trains_and_predicts(folder: Path) -> None:
