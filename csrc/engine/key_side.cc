@@ -6,6 +6,16 @@ namespace din_infer {
 
 using kernels::Kernels;
 
+namespace {
+
+// Of each thread, so that threads finish together.
+constexpr int64_t kTasks = 2;
+
+// Keys that a tile of candidates is scored for at a time, at least: to pack it takes a tenth of what one key does.
+constexpr int64_t kFewestKeys = 4;
+
+}  // namespace
+
 bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries) {
   if (keys == 0 || keys > kKeySideLongest) return false;
   const int64_t candidate_side = queries * (unit.FoldWork() + WholeTiles(keys) * unit.PairWork());
@@ -31,41 +41,66 @@ void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, cons
                         int64_t count, float* interests, int64_t interest_stride, Parallel& parallel) {
   const int64_t dim = unit.dim(), tile = Kernels().tile;
   Reserve(unit, keys.count, parallel.threads());
-  float *rows = rows_.data(), *folded = folded_.data(), *transposed = panels_.data() + keys.count * dim;
+  float *rows = rows_.data(), *transposed = panels_.data() + keys.count * dim;
   for (int64_t t = 0; t < keys.count; ++t) {
     const float* column = keys.tiles + ColumnPlace(t, dim);
     for (int64_t i = 0; i < dim; ++i) rows[t * dim + i] = transposed[i * keys.count + t] = column[i * tile];
   }
   Kernels().pack_weights(transposed, keys.count, keys.count, dim, panels_.data());
-  constexpr int64_t kGroup = ActivationUnit::kGroup;
-  parallel.For((keys.count + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
-    const int64_t first = group * kGroup;
+  const int64_t tasks = parallel.threads() == 1 ? 1 : kTasks * parallel.threads();
+  parallel.For(tasks, [&](int64_t part, int slot) {
     const StepTimer timer = parallel.Time(slot, Step::kFold);
-    unit.Fold(rows + first * dim, std::min(kGroup, keys.count - first), folded + first * unit.folded_size(),
-              scratch_[static_cast<size_t>(slot)].unit.data());
+    unit.Fold(rows, keys.count, folded_.data(), scratch_[static_cast<size_t>(slot)].unit.data(), part, tasks);
   });
-  parallel.For((count + tile - 1) / tile, [&](int64_t item, int slot) {
+  const int64_t tiles = (count + tile - 1) / tile;
+  const auto score = [&](int64_t item, Range some, Scratch& scratch, float* scores) {
     const int64_t first = item * tile;
+    ScoreTile(unit, some, queries + first * query_stride, query_stride, std::min(tile, count - first), scratch, scores);
+  };
+  const auto pool = [&](int64_t item, float* scores, Scratch& scratch) {
+    const int64_t first = item * tile;
+    PoolTile(unit, keys.count, scores, std::min(tile, count - first), interests + first * interest_stride,
+             interest_stride, scratch);
+  };
+  if (tiles >= tasks || keys.count < 2 * kFewestKeys) {
+    parallel.For(tiles, [&](int64_t item, int slot) {
+      const StepTimer timer = parallel.Time(slot, Step::kUnit);
+      Scratch& scratch = scratch_[static_cast<size_t>(slot)];
+      score(item, {0, keys.count}, scratch, scratch.scores.data());
+      pool(item, scratch.scores.data(), scratch);
+    });
+    return;
+  }
+  const int64_t parts = std::min((tasks + tiles - 1) / tiles, keys.count / kFewestKeys);
+  float* scores = din_infer::Reserve(scores_, static_cast<size_t>(tiles * keys.count * tile));
+  parallel.For(tiles * parts, [&](int64_t item, int slot) {
     const StepTimer timer = parallel.Time(slot, Step::kUnit);
-    RunTile(unit, keys.count, queries + first * query_stride, query_stride, std::min(tile, count - first),
-            interests + first * interest_stride, interest_stride, scratch_[static_cast<size_t>(slot)]);
+    const int64_t part = item % parts, in_order = item / parts;
+    const Range some{part * keys.count / parts, (part + 1) * keys.count / parts};
+    score(in_order, some, scratch_[static_cast<size_t>(slot)], scores + (in_order * keys.count + some.begin) * tile);
+  });
+  parallel.For(tiles, [&](int64_t item, int slot) {
+    const StepTimer timer = parallel.Time(slot, Step::kUnit);
+    pool(item, scores + item * keys.count * tile, scratch_[static_cast<size_t>(slot)]);
   });
 }
 
-void KeySideRunner::RunTile(const ActivationUnit& unit, int64_t keys, const float* queries, int64_t query_stride,
-                            int64_t columns, float* interests, int64_t interest_stride, Scratch& scratch) const {
-  const int64_t dim = unit.dim(), tile = Kernels().tile;
-  float* scores = scratch.scores.data();
-  float* sums = scratch.sums.data();
-  PackTiles(queries, query_stride, columns, dim, scratch.tile.data());
-  for (int64_t t = 0; t < keys; ++t) {
-    unit.Scores(folded_.data() + t * unit.folded_size(), scratch.tile.data(), columns, scratch.unit.data(),
-                scores + t * tile);
+void KeySideRunner::ScoreTile(const ActivationUnit& unit, Range keys, const float* queries, int64_t query_stride,
+                              int64_t columns, Scratch& scratch, float* scores) const {
+  PackTiles(queries, query_stride, columns, unit.dim(), scratch.tile.data());
+  for (int64_t t = keys.begin; t < keys.end; ++t, scores += Kernels().tile) {
+    unit.Scores(folded_.data() + t * unit.folded_size(), scratch.tile.data(), columns, scratch.unit.data(), scores);
   }
+}
+
+void KeySideRunner::PoolTile(const ActivationUnit& unit, int64_t keys, float* scores, int64_t columns, float* interests,
+                             int64_t interest_stride, Scratch& scratch) const {
+  const int64_t dim = unit.dim();
+  float* sums = scratch.sums.data();
   if (unit.softmax()) Kernels().softmax_columns(scores, keys);
   Kernels().weighted_sums(panels_.data(), keys, dim, scores, sums);
   for (int64_t c = 0; c < columns; ++c) {
-    for (int64_t i = 0; i < dim; ++i) interests[c * interest_stride + i] = sums[i * tile + c];
+    for (int64_t i = 0; i < dim; ++i) interests[c * interest_stride + i] = sums[i * Kernels().tile + c];
   }
 }
 

@@ -24,11 +24,11 @@ class KeySideRunner {
   void Reserve(const ActivationUnit& unit, int64_t keys, int threads);
 
   // One request: queries [count, dim] and interests, rows query_stride and interest_stride floats apart.
-  // `unit` is ActivationUnit::ForKeys, and keys.counts is null.
+  // `unit` is ActivationUnit::ForKeys, keys.counts is null, and there is at least one query and one key.
   void Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
            int64_t count, float* interests, int64_t interest_stride, Parallel& parallel);
 
-  size_t Bytes() const { return BytesOfAll(rows_, folded_, panels_, scratch_); }
+  size_t Bytes() const { return BytesOfAll(rows_, folded_, panels_, scores_, scratch_); }
 
  private:
   struct Scratch {
@@ -36,10 +36,14 @@ class KeySideRunner {
 
     size_t Bytes() const { return BytesOfAll(unit, tile, scores, sums); }
   };
-  void RunTile(const ActivationUnit& unit, int64_t keys, const float* queries, int64_t query_stride, int64_t columns,
-               float* interests, int64_t interest_stride, Scratch& scratch) const;
+  // A tile of candidates: their scores for some keys, [keys][tile]; what those of all keys give.
+  void ScoreTile(const ActivationUnit& unit, Range keys, const float* queries, int64_t query_stride, int64_t columns,
+                 Scratch& scratch, float* scores) const;
+  void PoolTile(const ActivationUnit& unit, int64_t keys, float* scores, int64_t columns, float* interests,
+                int64_t interest_stride, Scratch& scratch) const;
 
   FloatBuffer rows_, folded_, panels_;  // of the history: keys [T, dim], folded keys, keys in panels
+  FloatBuffer scores_;                  // of all tiles, where threads share them
   std::vector<Scratch> scratch_;        // one per thread
 };
 

@@ -20,9 +20,10 @@ constexpr int64_t kManyBlocks = 8;
 
 // The fewest candidates of a group. At the end a thread may wait for half a group, so groups are small where a history
 // takes long; but a query folded alone takes 2.5 times its share of four (on a Zen 4), one of two 1.25 times, and as
-// much as scoring 40 keys. Where histories are shared out at last, that fills what `threads` wait on average.
-int64_t SmallestGroup(int64_t keys, bool shared_out, int64_t threads) {
-  const int64_t filled = shared_out ? std::min<int64_t>(2 * kGroup / threads, 4) : 0;
+// much as scoring 40 keys. Where histories are shared out at last, that fills what `threads` wait on average, if groups
+// are no more than `share` candidates, one in kShares of a thread's share.
+int64_t SmallestGroup(int64_t keys, bool shared_out, int64_t share, int64_t threads) {
+  const int64_t filled = shared_out ? std::min<int64_t>({2 * kGroup / threads, share, 4}) : 0;
   return std::max<int64_t>(keys < 125 ? 4 : keys < 500 ? 2 : 1, filled);
 }
 
@@ -39,11 +40,13 @@ void Move(std::vector<CandidateGroup>& from, std::vector<CandidateGroup>& to, co
 void SplitForThreads(const std::vector<CandidateGroup>& whole, const UnitBatch& batch, bool shared_out, int64_t pairs,
                      int64_t threads, std::vector<CandidateGroup>& groups) {
   groups.clear();
+  const int64_t all = pairs;
   for (const CandidateGroup& request : whole) {
     const int64_t length = batch.Keys(request.request).count;
+    const auto share_of = [&](int64_t some) { return length == 0 ? kGroup : some / (kShares * threads * length); };
+    const int64_t smallest = SmallestGroup(length, shared_out, share_of(all), threads);
     for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
-      int64_t share = length == 0 ? kGroup : pairs / (2 * threads * length);
-      share = std::clamp<int64_t>(share, SmallestGroup(length, shared_out, threads), kGroup);
+      int64_t share = std::clamp<int64_t>(share_of(pairs), smallest, kGroup);
       if (share > 4) share = share / 4 * 4;
       if (share == 3) share = 2;
       const int64_t end = std::min(c + share, request.candidates.end);

@@ -124,6 +124,25 @@ TEST(ActivationUnit, TheHistorysSideAgreesWithTheReference) {
   ExpectAccurate(Unit({}, Activation::kRelu, Interaction::kHadamard, false), 5, 9, false, 100);
 }
 
+// Threads share the tiles of candidates, or where those are few, each tile's keys.
+TEST(ActivationUnit, TheHistorysSideHasTheSameBitsOnAnyNumberOfThreads) {
+  constexpr int64_t kDim = 7;
+  for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
+    for (bool softmax : {false, true}) {
+      RandomUnit random(Unit({17, 9}, Activation::kSigmoid, interaction, softmax), kDim, 3);
+      const ActivationUnit unit(random.semantics(), kDim, random.parameters());
+      for (const auto& [length, candidates] : {std::pair{1, 200}, {7, 190}, {8, 130}, {29, 250}, {41, 2000}}) {
+        ASSERT_TRUE(KeySidePays(unit, length, candidates)) << length;
+        const std::vector<float> keys = random.Normal(length * kDim, 1), queries = random.Normal(candidates * kDim, 1);
+        const std::vector<float> expected = PoolAll(random, keys, queries, {}, 1, true);
+        for (int threads : {2, 3, 16}) {
+          EXPECT_EQ(PoolAll(random, keys, queries, {}, threads, true), expected) << threads << " threads, " << length;
+        }
+      }
+    }
+  }
+}
+
 TEST(ActivationUnit, ScaleMultipliesTheWeight) {
   UnitSemantics semantics = Unit({5}, Activation::kTanh, Interaction::kOuter, true);
   semantics.scale = 0.25f;
