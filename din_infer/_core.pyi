@@ -114,3 +114,9 @@ def target() -> str:
 
 def fma_gflops(seconds: float, threads: int = 1) -> float:
     """Multiply-adds that so many threads do at once with the target in use, in GFLOP/s, each as two operations."""
+
+def forward_work(key_offsets: _Int64, query_offsets: _Int64, chunk: int) -> tuple[_Int64, int]:
+    """`ForwardWork` of din_infer.kernels.activation.triton_work: its arrays in one, and how many items there are."""
+
+def backward_work(key_offsets: _Int64, query_offsets: _Int64, block: int) -> tuple[_Int64, int, int]:
+    """`BackwardWork`: its arrays in one, how many queries and how many tiles there are."""

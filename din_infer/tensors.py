@@ -34,6 +34,11 @@ def adopt(source: Any, where: str) -> Tensor:
     return tensor
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; a copy from main memory does not wait for what a device is doing."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
 def check_device(tensor: Tensor, device: torch.device | None, where: str) -> None:
     """Raises InputError unless the model, whose device is None where it is on the CPU, can read the tensor."""
     if device is None:

@@ -12,5 +12,6 @@ void RegisterModel(pybind11::module_& module);
 void RegisterParameters(pybind11::module_& module);
 void RegisterGraph(pybind11::module_& module);
 void RegisterPeak(pybind11::module_& module);
+void RegisterWork(pybind11::module_& module);
 
 }  // namespace din_infer

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_core, module) {
   din_infer::RegisterParameters(module);
   din_infer::RegisterGraph(module);
   din_infer::RegisterPeak(module);
+  din_infer::RegisterWork(module);
 }

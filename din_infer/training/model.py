@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from din_infer.schema import Schema
 from din_infer.semantics import Semantics
+from din_infer.tensors import moved
 from din_infer.training.activation_unit import ActivationUnit
 from din_infer.training.embedding import Embedding
 from din_infer.training.layers import FullyConnected
@@ -64,14 +65,14 @@ class DIN(nn.Module):
         if self.units and not self.schema.user and not self.schema.context:
             return torch.empty(0, dtype=torch.int64, device=self.device)
         candidates = int(requests.offsets["candidate"][-1])
-        return torch.repeat_interleave(requests.lengths("candidate").to(self.device), output_size=candidates)
+        return torch.repeat_interleave(moved(requests.lengths("candidate"), self.device), output_size=candidates)
 
     def _user_interest(self, i: int, requests: Requests, candidate: Mapping[str, Tensor], owner: Tensor) -> Tensor:
         """The i-th history pooled for each candidate: [N, D]."""
         name = list(self.schema.histories)[i]
         keys = joined(list(self.embedding(requests, name).values()))  # [K, D]
         if not self.units:
-            pooled = _pooled(keys, requests.lengths(name).to(keys.device), self.semantics.pooling)
+            pooled = _pooled(keys, moved(requests.lengths(name), keys.device), self.semantics.pooling)
             return pooled.index_select(0, owner)
         return self._attend(i, keys, self._query(name, candidate), requests)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from din_infer.batch import Encoded
 from din_infer.schema import History, Schema
+from din_infer.tensors import moved
 
 CPU = torch.device("cpu")
 RowsOf = Callable[[str, Any], Any]  # a table's rows, int64 [n], of an encoded column's first entry
@@ -31,7 +32,7 @@ class Values:
         return Values(self.values[inner], offsets)
 
     def to(self, device: torch.device) -> Values:
-        return Values(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
+        return Values(moved(self.values, device), None if self.offsets is None else moved(self.offsets, device))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -54,14 +55,17 @@ def activation_unit(
     """
     if backend != "auto" and backend not in BACKENDS:
         raise InputError(f"backend: expected auto, {', '.join(BACKENDS)}, got {backend!r}")
-    count = resolve_threads(threads)
     if backend == "triton" or (backend == "auto" and off_host(queries)):
+        if threads is not None:
+            resolve_threads(threads)
         return _triton().run(keys, key_offsets, queries, query_offsets, params, counts, out)
+    count = resolve_threads(threads)
     arguments = check(keys, key_offsets, queries, query_offsets, params, counts, out)
     ON_HOST["native" if backend == "auto" else backend](arguments, params, count)
     return arguments.result
 
 
+@cache
 def _triton() -> ModuleType:
     require("torch", "cuda")
     require("triton", "cuda")

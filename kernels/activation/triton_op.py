@@ -125,7 +125,7 @@ def pool_backward(
     """Gradients of keys, a, b, weights and vectors, for that of `pool`'s first output, [Q, D]."""
     dim, queries = keys.shape[1], len(a)
     programs = min(queries, PROGRAMS)
-    per_program = triton.cdiv(queries, max(programs, 1))
+    per_program = -(-queries // max(programs, 1))
     precision = products()
     kind = keys.dtype.itemsize, precision, capability(keys.device)
     unit_config, key_config = unit_gradients_config(*kind, activation), key_gradients_config(tuple(hidden), *kind)
@@ -168,7 +168,7 @@ def _combine(
     out = parts.new_empty(queries, dim)
     top, total = _statistics(out, queries, softmax)
     run = combine_of(dim, softmax)
-    run((queries, triton.cdiv(dim, run.constants["BLOCK_D"]), 1), parts, maxima, sums, first_items, out, top, total)
+    run((queries, -(-dim // run.constants["BLOCK_D"]), 1), parts, maxima, sums, first_items, out, top, total)
     return out, top, total
 
 

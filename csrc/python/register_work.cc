@@ -1,0 +1,89 @@
+// How work is cut into programs of the Triton kernels: kernels/activation/triton_work.py says what they read.
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+
+#include "python/bindings.hpp"
+
+namespace py = pybind11;
+
+namespace din_infer {
+namespace {
+
+using Int64s = py::array_t<int64_t, py::array::c_style>;
+
+// Requests of a call: their keys and queries.
+class Requests {
+ public:
+  Requests(const Int64s& key_offsets, const Int64s& query_offsets)
+      : keys_(key_offsets.data()), queries_(query_offsets.data()), count_(key_offsets.size() - 1) {}
+
+  struct Request {
+    int64_t first_key, last_key, first_query, last_query;
+
+    int64_t Queries() const { return last_query - first_query; }
+    int64_t Parts(int64_t size) const { return (last_key - first_key + size - 1) / size; }
+  };
+
+  template <class Do>
+  void Each(const Do& action) const {
+    for (py::ssize_t r = 0; r < count_; ++r) action(Request{keys_[r], keys_[r + 1], queries_[r], queries_[r + 1]});
+  }
+
+ private:
+  const int64_t *keys_, *queries_;
+  py::ssize_t count_;
+};
+
+py::tuple ForwardWork(const Int64s& key_offsets, const Int64s& query_offsets, int64_t chunk) {
+  const Requests requests(key_offsets, query_offsets);
+  const auto parts = [&](const Requests::Request& request) { return std::max<int64_t>(request.Parts(chunk), 1); };
+  int64_t items = 0, queries = 0;
+  requests.Each([&](const auto& request) {
+    items += parts(request) * request.Queries();
+    queries += request.Queries();
+  });
+  Int64s numbers(3 * items + queries + 1);
+  int64_t *item = numbers.mutable_data(), *first_item = item + 3 * items, done = 0;
+  *first_item++ = 0;
+  requests.Each([&](const auto& request) {
+    for (int64_t query = request.first_query; query < request.last_query; ++query) {
+      for (int64_t part = 0; part < parts(request); ++part, item += 3) {
+        item[0] = query, item[1] = request.first_key + part * chunk;
+        item[2] = std::min(item[1] + chunk, request.last_key);
+      }
+      *first_item++ = done += parts(request);
+    }
+  });
+  return py::make_tuple(numbers, items);
+}
+
+py::tuple BackwardWork(const Int64s& key_offsets, const Int64s& query_offsets, int64_t block) {
+  const Requests requests(key_offsets, query_offsets);
+  int64_t tiles = 0, queries = 0;
+  requests.Each([&](const auto& request) {
+    tiles += request.Parts(block);
+    queries += request.Queries();
+  });
+  Int64s numbers(2 * queries + 4 * tiles);
+  int64_t *span = numbers.mutable_data(), *tile = span + 2 * queries;
+  requests.Each([&](const auto& request) {
+    for (int64_t query = 0; query < request.Queries(); ++query, ++span) {
+      span[0] = request.first_key, span[queries] = request.last_key;
+    }
+    for (int64_t key = request.first_key; key < request.last_key; key += block, ++tile) {
+      tile[0] = key, tile[tiles] = std::min(key + block, request.last_key);
+      tile[2 * tiles] = request.first_query, tile[3 * tiles] = request.last_query;
+    }
+  });
+  return py::make_tuple(numbers, queries, tiles);
+}
+
+}  // namespace
+
+void RegisterWork(py::module_& module) {
+  module.def("forward_work", &ForwardWork, py::arg("key_offsets"), py::arg("query_offsets"), py::arg("chunk"));
+  module.def("backward_work", &BackwardWork, py::arg("key_offsets"), py::arg("query_offsets"), py::arg("block"));
+}
+
+}  // namespace din_infer
