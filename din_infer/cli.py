@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from din_infer import __version__
 from din_infer.commands import ORDER
@@ -13,6 +13,8 @@ from din_infer.extras import require
 
 if TYPE_CHECKING:
     import typer
+
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")  # in PyTorch's RuntimeErrors
 
 HELP = """Train, export, check and serve Deep Interest Networks (click-through-rate prediction).
 
@@ -33,9 +35,18 @@ def main() -> None:
     try:
         build_app()()
     except (DINError, OSError) as error:
-        red, plain = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-        print(f"{red}error: {error}{plain}", file=sys.stderr)
-        sys.exit(2)
+        _end_with(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        first_line = str(error).partition("\n")[0]
+        _end_with(f"expected enough memory, got: {first_line}")
+
+
+def _end_with(error: str) -> NoReturn:
+    red, plain = ("\033[31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{red}error: {error}{plain}", file=sys.stderr)
+    sys.exit(2)
 
 
 def build_app() -> typer.Typer:

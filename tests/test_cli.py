@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import din_infer
+from din_infer import cli
 from din_infer.bulk import Counts
 from din_infer.commands.score import progress_text, short_number
 from din_infer.commands.show import calibration, print_calibration, print_splits
@@ -144,6 +145,33 @@ def test_score_of_no_requests(din_infer_command, model_path, requests_path, cata
     assert pq.read_table(out).num_rows == 0
     out = tmp_path / "best.parquet"
     assert din_infer_command("score", model_path, empty, "--out", out, "--catalogue", catalogue_path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 PiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 45 bytes."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation"),
+    ],
+)
+def test_too_little_memory_is_one_line(monkeypatch, capsys, error):
+    def run_out():
+        raise error
+
+    monkeypatch.setattr(cli, "build_app", lambda: run_out)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err == f"error: expected enough memory, got: {str(error).splitlines()[0]}\n"
+
+
+def test_errors_of_the_program_keep_their_traceback(monkeypatch):
+    def fail():
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(cli, "build_app", lambda: fail)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        cli.main()
 
 
 def test_errors_are_one_line(din_infer_command, model_path, requests_path, catalogue_path, tmp_path):

@@ -121,7 +121,10 @@ def train(
     trainer = Trainer(data, config, device)
     out.mkdir(parents=True, exist_ok=True)
     state_file = out / "training.pt"
-    checkpoint = trainer.finished(out) if resume and not state_file.is_file() else None
+    stopped = state_file.is_file()
+    if stopped and not resume:
+        typer.echo(f"{state_file}: a training that was stopped; trained anew, as --resume is not given", err=True)
+    checkpoint = trainer.finished(out) if resume and not stopped else None
     title = f"{out}: {config.model}" + (", finished before" if checkpoint else "")
     if checkpoint is None:
         with _progress_bar(trainer.candidates) as progress:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from din_infer import semantics
 from din_infer.training.layers import FullyConnected
 
+PAIRS_AT_A_TIME = 1 << 17  # where no statistics are taken: 80 units of so many are 42 MB
+
 
 class Part(NamedTuple):
     """B histories of at most T behaviours, and C queries of each, which share it."""
@@ -44,6 +46,12 @@ class ActivationUnit(nn.Module):
         """The user interest [B, C, D] of each part's queries, zeros where no key is valid."""
         weights = self.weights(*parts)
         return [torch.bmm(w, part.keys) for w, part in zip(weights, parts, strict=True)]
+
+    def in_turns(self, part: Part) -> Tensor:
+        """[B, C, D] as `forward` gives it in evaluation, for PAIRS_AT_A_TIME pairs or one query of each at a time."""
+        some = max(1, PAIRS_AT_A_TIME // max(1, part.valid.numel()))
+        turns = [part._replace(queries=queries) for queries in torch.split(part.queries, some, dim=1)]
+        return torch.cat([self(turn)[0] for turn in turns], dim=1)
 
     def weights(self, *parts: Part) -> list[Tensor]:
         """What each key is multiplied by for each query: [B, C, T] of each part, zeros where not valid.

@@ -85,7 +85,8 @@ class DIN(nn.Module):
 
             return fused_interest(unit, keys, requests.offsets[name], queries, requests.offsets["candidate"])
         parts, order = parts_of(keys, requests.offsets[name], queries, requests.offsets["candidate"])
-        interest = torch.cat([interest.flatten(0, 1) for interest in unit(*parts)])
+        interests = unit(*parts) if self.training else [unit.in_turns(part) for part in parts]
+        interest = torch.cat([interest.flatten(0, 1) for interest in interests])
         return interest if len(parts) == 1 else torch.zeros_like(interest).index_copy(0, order, interest)
 
     def _query(self, history: str, candidate: Mapping[str, Tensor]) -> Tensor:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from din_infer.schema import Schema
 from din_infer.training.checkpoint import Checkpoint
 from din_infer.training.model import DIN
 from din_infer.training.prepare import prepare
 from din_infer.training.requests import Requests, chunk_requests
 
 CANDIDATES_PER_CHUNK = 512  # 512 x 50 pairs x 36 units x 4 bytes = 3.7 MB a tensor, which stays in cache
+BEHAVIOURS_PER_CHUNK = 512 * CANDIDATES_PER_CHUNK  # 67 MB of keys where D = 64
 
 
 def predict(checkpoint: Checkpoint, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -36,7 +38,7 @@ def predict_requests(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        runs = (requests.select(chunk).to(model.device) for chunk in _chunks(requests.lengths("candidate")))
+        runs = (requests.select(chunk).to(model.device) for chunk in _chunks(model.schema, requests))
         parts: list[Tensor] = []
         done, total = 0, int(requests.offsets["candidate"][-1])
         for run in runs:
@@ -46,6 +48,9 @@ def predict_requests(
     return np.concatenate([p.cpu().numpy() for p in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
 
 
-def _chunks(candidates: Tensor) -> Iterator[Tensor]:
-    """Runs of whole requests of at most CANDIDATES_PER_CHUNK candidates, or of one that has more; none without any."""
-    yield from chunk_requests(candidates.nonzero().squeeze(1), candidates, CANDIDATES_PER_CHUNK)
+def _chunks(schema: Schema, requests: Requests) -> Iterator[Tensor]:
+    """Runs of whole requests of so many candidates and behaviours, or of one that has more; none without candidates."""
+    candidates = requests.lengths("candidate")
+    behaviours = sum(map(requests.lengths, schema.histories), torch.zeros_like(candidates))
+    sizes = torch.maximum(candidates * (BEHAVIOURS_PER_CHUNK // CANDIDATES_PER_CHUNK), behaviours)
+    yield from chunk_requests(candidates.nonzero().squeeze(1), sizes, BEHAVIOURS_PER_CHUNK)

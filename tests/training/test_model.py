@@ -13,11 +13,15 @@ import torch
 from din_infer.errors import DataError, InputError
 from din_infer.schema import Schema
 from din_infer.semantics import DICE_EPS, ActivationUnit, Layers, Semantics
-from din_infer.training import parts
+from din_infer.training import activation_unit, parts
+from din_infer.training import predict as prediction
+from din_infer.training.activation_unit import ActivationUnit as UnitOfModel
+from din_infer.training.activation_unit import Part
 from din_infer.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from din_infer.training.model import DIN
 from din_infer.training.predict import predict, predict_requests
 from din_infer.training.prepare import prepare
+from din_infer.training.requests import Requests
 from din_infer.training.vocabulary import build_vocabularies
 
 Floats = npt.NDArray[np.float64]
@@ -156,6 +160,37 @@ def test_parts_change_no_prediction(schema: Schema, columns: dict[str, Any], mon
     assert np.ptp(whole) > 0.1
     monkeypatch.setattr(parts, "PADDED_PAIRS", 2)
     np.testing.assert_allclose(predict(checkpoint, columns), whole, rtol=0, atol=1e-6)
+
+
+def test_predictions_hold_few_pairs_and_behaviours_at_a_time(
+    schema: Schema, columns: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_checkpoint(schema, columns, "activation_unit")
+    whole = predict(checkpoint, columns)
+    held: dict[str, list[int]] = {"pairs": [], "queries": [], "behaviours": [], "candidates": []}
+    weights, forward = UnitOfModel.weights, DIN.forward
+
+    def seen_weights(unit: UnitOfModel, *given: Part) -> list[torch.Tensor]:
+        held["pairs"].append(sum(part.valid.numel() * part.queries.shape[1] for part in given))
+        held["queries"].append(max(part.queries.shape[1] for part in given))
+        return weights(unit, *given)
+
+    def seen_forward(model: DIN, requests: Requests) -> torch.Tensor:
+        held["behaviours"].append(sum(int(requests.lengths(name).sum()) for name in schema.histories))
+        held["candidates"].append(int(requests.lengths("candidate").sum()))
+        return forward(model, requests)
+
+    monkeypatch.setattr(UnitOfModel, "weights", seen_weights)
+    monkeypatch.setattr(DIN, "forward", seen_forward)
+    monkeypatch.setattr(parts, "PADDED_PAIRS", 6)
+    monkeypatch.setattr(activation_unit, "PAIRS_AT_A_TIME", 6)
+    monkeypatch.setattr(prediction, "BEHAVIOURS_PER_CHUNK", 10)
+    monkeypatch.setattr(prediction, "CANDIDATES_PER_CHUNK", 5)
+    np.testing.assert_allclose(predict(checkpoint, columns), whole, rtol=0, atol=1e-6)
+    assert max(held["pairs"]) <= 6
+    assert max(held["queries"]) == 3  # of one request, where its history is short
+    assert 7 < max(held["behaviours"]) <= 10  # several requests at a time
+    assert 3 < max(held["candidates"]) <= 5
 
 
 def test_names_and_shapes_of_the_file_parameters(schema: Schema, columns: dict[str, Any]) -> None:

@@ -120,6 +120,23 @@ def test_a_finished_training_is_not_trained_again(folder: Path, monkeypatch: pyt
         Trainer(folder, TrainConfig(epochs=1, seed=2)).finished(folder / "run")
 
 
+def test_a_stopped_training_is_not_replaced_without_a_word(folder: Path) -> None:
+    state_file = folder / "run" / "training.pt"
+    state_file.parent.mkdir()
+    trainer = Trainer(folder, TrainConfig(**SHORT))
+    with pytest.raises(KilledError):
+        trainer.run(kill_after(0.6 * trainer.candidates), state_file)
+    assert state_file.is_file()
+    app = typer.Typer()
+    train.register(app)
+    result = CliRunner().invoke(app, [str(folder), "--out", str(folder / "run"), "--epochs", "1"])
+    assert result.exit_code == 0
+    assert f"{state_file}: a training that was stopped; trained anew" in result.stderr
+    assert not state_file.exists()
+    again = CliRunner().invoke(app, [str(folder), "--out", str(folder / "run"), "--epochs", "1"])
+    assert "stopped" not in again.stderr
+
+
 def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
