@@ -1,4 +1,4 @@
-// How often behaviours come again, estimated without embedding them.
+// How often candidates and behaviours come again, estimated without embedding them.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,12 @@ class DistinctEstimate {
   std::vector<bool> seen_;
 };
 
-// The share of behaviours, 0 to 1, that come again in these requests: at most, as far as single ids tell.
-double RepeatedShare(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch);
+// The share, 0 to 1, of these requests' candidates, and of their behaviours, that came before in one of them: at most,
+// as far as single ids tell.
+double RepeatedCandidates(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch);
+double RepeatedBehaviours(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch);
+
+// That of behaviours that came before in the same history, by a sample of the requests.
+double RepeatedInHistories(const Schema& schema, const CheckedBatch& batch, Range requests, DistinctEstimate& scratch);
 
 }  // namespace din_infer

@@ -21,12 +21,14 @@ namespace {
 constexpr int64_t kRequestWaveRows = 1 << 15;
 constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 
-// To find what is distinct costs about as much per row (a candidate or a behaviour) as a tenth of these multiply-adds.
+// To find what is distinct costs as much per row (a candidate or a behaviour) as a tenth of these multiply-adds, and
+// more than half of them where little is (and kernels have AVX-512). So it is done where this share comes again, of
+// candidates and of behaviours, since a pair comes again no more often than either; or of the behaviours of a history.
 constexpr int64_t kRowWork = 40'000;
-
-// Fewer have hardly a pair in common, and their folds come from the cache, unless behaviours come again in a history.
-constexpr int64_t kFewRequests = 8;
 constexpr double kRepeatedShare = 0.25;
+
+// Fewer have hardly a pair in common, and their folds come from the cache.
+constexpr int64_t kFewRequests = 8;
 
 void CheckScores(const float* scores, const CheckedBatch& batch) {
   if (scores != nullptr || batch.Candidates() == 0) return;
@@ -171,8 +173,11 @@ Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range reque
 
 bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests, const Size& size) const {
   if (parts.file.semantics.pooling != Pooling::kActivationUnit || size.work < size.rows * kRowWork) return false;
-  return requests.size() >= kFewRequests ||
-         RepeatedShare(parts.file.schema, batch, requests, scratch->repeats) >= kRepeatedShare;
+  const auto repeated = [&](auto share) {
+    return share(parts.file.schema, batch, requests, scratch->repeats) >= kRepeatedShare;
+  };
+  return repeated(RepeatedInHistories) ||
+         (requests.size() >= kFewRequests && repeated(RepeatedCandidates) && repeated(RepeatedBehaviours));
 }
 
 void Scorer::State::CountWork(int64_t request, int64_t done) const {

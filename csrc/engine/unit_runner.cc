@@ -18,11 +18,11 @@ constexpr int64_t kSharedFold = 100'000;
 constexpr int64_t kShares = 2;
 constexpr int64_t kManyBlocks = 8;
 
-// The fewest candidates of a group. At the end a thread may wait for half a group, so groups are small where a history
+// The fewest candidates of a bundle. At the end a thread may wait for half a bundle, so they are small where a history
 // takes long; but a query folded alone takes 2.5 times its share of four (on a Zen 4), one of two 1.25 times, and as
-// much as scoring 40 keys. Where histories are shared out at last, that fills what `threads` wait on average, if groups
-// are no more than `share` candidates, one in kShares of a thread's share.
-int64_t SmallestGroup(int64_t keys, bool shared_out, int64_t share, int64_t threads) {
+// much as scoring 40 keys. Where histories are shared out at last, that fills what `threads` wait on average, if
+// bundles are no more than `share` candidates, one in kShares of a thread's share.
+int64_t SmallestBundle(int64_t keys, bool shared_out, int64_t share, int64_t threads) {
   const int64_t filled = shared_out ? std::min<int64_t>({2 * kGroup / threads, share, 4}) : 0;
   return std::max<int64_t>(keys < 125 ? 4 : keys < 500 ? 2 : 1, filled);
 }
@@ -35,22 +35,35 @@ void Move(std::vector<CandidateGroup>& from, std::vector<CandidateGroup>& to, co
   from.erase(std::remove_if(from.begin(), from.end(), pick), from.end());
 }
 
-// Large groups first, then ever smaller ones, by the `pairs` that are left, so that threads finish together. Powers of
-// two and multiples of 4 keep the fold's product dense.
+// Cuts candidates into bundles, those whose queries a thread folds together, and bundles into groups of one request.
+// Large bundles first, then ever smaller ones, by the `pairs` that are left, so that threads finish together, and as
+// many as threads where there are so many candidates. Powers of two and multiples of 4 keep the fold's product dense.
 void SplitForThreads(const std::vector<CandidateGroup>& whole, const UnitBatch& batch, bool shared_out, int64_t pairs,
-                     int64_t threads, std::vector<CandidateGroup>& groups) {
+                     int64_t threads, std::vector<CandidateGroup>& groups, std::vector<Range>& bundles) {
   groups.clear();
-  const int64_t all = pairs;
+  bundles.clear();
+  int64_t candidates = 0;
+  for (const CandidateGroup& request : whole) candidates += request.candidates.size();
+  const int64_t all = pairs, even = std::max<int64_t>(candidates / threads, 1);
+  const auto size = [&](int64_t length) {
+    if (threads == 1 || length == 0) return kGroup;
+    const auto share_of = [&](int64_t some) { return some / (kShares * threads * length); };
+    const int64_t smallest = std::min(SmallestBundle(length, shared_out, share_of(all), threads), even);
+    const int64_t share = std::clamp<int64_t>(share_of(pairs), smallest, kGroup);
+    return share > 4 ? share / 4 * 4 : share == 3 ? 2 : share;
+  };
+  int64_t room = 0;  // in the last bundle
   for (const CandidateGroup& request : whole) {
     const int64_t length = batch.Keys(request.request).count;
-    const auto share_of = [&](int64_t some) { return length == 0 ? kGroup : some / (kShares * threads * length); };
-    const int64_t smallest = SmallestGroup(length, shared_out, share_of(all), threads);
     for (int64_t c = request.candidates.begin; c < request.candidates.end;) {
-      int64_t share = std::clamp<int64_t>(share_of(pairs), smallest, kGroup);
-      if (share > 4) share = share / 4 * 4;
-      if (share == 3) share = 2;
-      const int64_t end = std::min(c + share, request.candidates.end);
+      if (room == 0) {
+        room = size(length);
+        bundles.push_back({static_cast<int64_t>(groups.size()), static_cast<int64_t>(groups.size())});
+      }
+      const int64_t end = std::min(c + room, request.candidates.end);
       groups.push_back({request.request, {c, end}});
+      ++bundles.back().end;
+      room -= end - c;
       pairs -= (end - c) * length;
       c = end;
     }
@@ -87,7 +100,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   ReserveScratch(unit, cache, parallel.threads());
   singles_.clear();  // of a call that an exception ended
   if (parallel.threads() == 1) {
-    SplitCandidates(whole_, kGroup, groups_);
+    SplitForThreads(whole_, batch, false, 0, 1, groups_, bundles_);
     return RunByCandidates(unit, cache, batch, parallel);
   }
   const auto keys = [&](const CandidateGroup& request) { return batch.Keys(request.request).count; };
@@ -100,7 +113,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   Move(whole_, long_, [&](const CandidateGroup& request) {
     return keys(request) > (kManyBlocks - 1) * kernels::kBlock && keys(request) > share;
   });
-  groups_.clear();
+  bundles_.clear();
   for (const CandidateGroup& request : long_) {
     for (int64_t row = request.candidates.begin; row < request.candidates.end; ++row) {
       singles_.push_back({request.request, row, 0});
@@ -112,7 +125,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   });
   const int64_t all = pairs(whole_);
   TakeSingles(unit, batch);
-  SplitForThreads(whole_, batch, !singles_.empty(), all, parallel.threads(), groups_);
+  SplitForThreads(whole_, batch, !singles_.empty(), all, parallel.threads(), groups_, bundles_);
   RunByCandidates(unit, cache, batch, parallel);
 }
 
@@ -120,7 +133,8 @@ void UnitRunner::ReserveScratch(const ActivationUnit& unit, const FoldCache* cac
   const auto reserve = [&](Scratch& scratch) {
     Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
     Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
-    scratch.folds.reserve(kGroup);  // here, as no thread knows which groups it will get
+    scratch.folds.reserve(kGroup);  // here, as no thread knows which bundles it will get
+    scratch.rows.reserve(kGroup);
     if (cache == nullptr) return;
     scratch.cached.reserve(kGroup);
     scratch.hashes.reserve(kGroup);
@@ -193,11 +207,11 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
   }
   partials_.resize(blocks_.size());
   float* interests = Reserve(block_interests_, blocks_.size() * static_cast<size_t>(unit.dim()));
-  const int64_t groups = static_cast<int64_t>(groups_.size());
-  parallel.For(groups + static_cast<int64_t>(blocks_.size()), [&](int64_t item, int slot) {
-    if (item < groups) return RunGroup(unit, cache, batch, groups_[static_cast<size_t>(item)], slot, parallel);
+  const int64_t bundles = static_cast<int64_t>(bundles_.size());
+  parallel.For(bundles + static_cast<int64_t>(blocks_.size()), [&](int64_t item, int slot) {
+    if (item < bundles) return RunBundle(unit, cache, batch, bundles_[static_cast<size_t>(item)], slot, parallel);
     const StepTimer timer = parallel.Time(slot, Step::kUnit);
-    const int64_t place = item - groups;
+    const int64_t place = item - bundles;
     const size_t s = blocks_[static_cast<size_t>(place)];
     const Single& single = singles_[s];
     partials_[static_cast<size_t>(place)] =
@@ -212,24 +226,33 @@ void UnitRunner::RunByCandidates(const ActivationUnit& unit, FoldCache* cache, c
   singles_.clear();
 }
 
-void UnitRunner::RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch,
-                          const CandidateGroup& group, int slot, Parallel& parallel) {
-  const Range range = group.candidates;
-  const PackedKeys& keys = batch.Keys(group.request);
+void UnitRunner::RunBundle(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range bundle, int slot,
+                           Parallel& parallel) {
   Scratch& scratch = scratch_[static_cast<size_t>(slot)];
-  const size_t count = static_cast<size_t>(range.size());
-  if (keys.count == 0) {
-    scratch.folds.assign(count, nullptr);
-  } else {
+  const auto each_group = [&](const auto& action) {
+    for (int64_t g = bundle.begin; g < bundle.end; ++g) {
+      const CandidateGroup& group = groups_[static_cast<size_t>(g)];
+      action(batch.Keys(group.request), group.candidates);
+    }
+  };
+  {
     const StepTimer timer = parallel.Time(slot, Step::kFold);
-    const auto row = [&](size_t c) { return range.begin + static_cast<int64_t>(c); };
-    const int64_t missing = FindFolds(unit, cache, batch, count, row, scratch);
+    scratch.rows.clear();
+    each_group([&](const PackedKeys& keys, Range candidates) {
+      for (int64_t row = candidates.begin; keys.count > 0 && row < candidates.end; ++row) scratch.rows.push_back(row);
+    });
+    const auto row = [&](size_t c) { return scratch.rows[c]; };
+    const int64_t missing = FindFolds(unit, cache, batch, scratch.rows.size(), row, scratch);
     unit.Fold(scratch.queries.data(), missing, scratch.folded.data(), scratch.unit.data());
     KeepFolds(unit, cache, scratch);
   }
   const StepTimer timer = parallel.Time(slot, Step::kUnit);
-  unit.Pool(scratch.folds.data(), range.size(), keys, scratch.unit.data(),
-            batch.interests + range.begin * batch.interest_stride, batch.interest_stride);
+  const float* const* folds = scratch.folds.data();
+  each_group([&](const PackedKeys& keys, Range candidates) {
+    unit.Pool(folds, candidates.size(), keys, scratch.unit.data(),
+              batch.interests + candidates.begin * batch.interest_stride, batch.interest_stride);
+    if (keys.count > 0) folds += candidates.size();  // none is read where there are no keys
+  });
 }
 
 template <class Row>

@@ -13,7 +13,7 @@
 
 namespace din_infer {
 
-// Some consecutive candidates of one request: what one thread does at a time.
+// Some consecutive candidates of one request.
 struct CandidateGroup {
   int64_t request;
   Range candidates;
@@ -47,7 +47,7 @@ class UnitRunner {
            Parallel& parallel);
 
   size_t Bytes() const {
-    return BytesOfAll(scratch_, singles_scratch_, groups_, singles_, blocks_, whole_, long_, key_side_,
+    return BytesOfAll(scratch_, singles_scratch_, groups_, bundles_, singles_, blocks_, whole_, long_, key_side_,
                       key_side_runners_, partials_, block_interests_);
   }
 
@@ -56,10 +56,11 @@ class UnitRunner {
     FloatBuffer folded, unit, queries;
     std::vector<FoldCache::Folded> cached;
     std::vector<uint64_t> hashes;
-    std::vector<const float*> folds;  // one per candidate of a group
+    std::vector<int64_t> rows;        // of the candidates of a bundle that have keys
+    std::vector<const float*> folds;  // one for each of them
 
     size_t Bytes() const {
-      return cached.capacity() * sizeof(FoldCache::Folded) + BytesOfAll(folded, unit, queries, hashes, folds);
+      return cached.capacity() * sizeof(FoldCache::Folded) + BytesOfAll(folded, unit, queries, hashes, rows, folds);
     }
   };
 
@@ -73,11 +74,11 @@ class UnitRunner {
   void TakeSingles(const ActivationUnit& unit, const UnitBatch& batch);
   // Threads take requests, or tiles of candidates where there are fewer requests than threads.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
-  // Threads take groups_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
+  // Threads take bundles_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
   // that they finish together. Leaves no singles.
   void RunByCandidates(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Parallel& parallel);
-  void RunGroup(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, const CandidateGroup& group,
-                int slot, Parallel& parallel);
+  void RunBundle(const ActivationUnit& unit, FoldCache* cache, const UnitBatch& batch, Range bundle, int slot,
+                 Parallel& parallel);
   // scratch.folds of the candidates in rows row(0) to row(count - 1) of the batch, as far as the cache has them.
   // Returns how many are missing, whose queries are in scratch.queries then.
   template <class Row>
@@ -89,6 +90,7 @@ class UnitRunner {
   std::vector<Scratch> scratch_;  // one per thread
   Scratch singles_scratch_;
   std::vector<CandidateGroup> groups_;
+  std::vector<Range> bundles_;  // of groups_, kGroup candidates at most: a thread folds their queries together
   std::vector<Single> singles_;
   std::vector<size_t> blocks_;                   // of all singles, in their order: which one's
   std::vector<CandidateGroup> whole_;            // requests on the candidate's side

@@ -219,6 +219,39 @@ TEST(ActivationUnit, SameBitsWhereThreadsShareTheLongHistoriesOfABatch) {
   }
 }
 
+// Queries of several requests are folded together.
+TEST(ActivationUnit, SameBitsWhereRequestsHaveFewCandidates) {
+  constexpr int64_t kDim = 5, kRequests = 60;
+  for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
+    RandomUnit random(Unit({12}, Activation::kSigmoid, interaction, interaction == Interaction::kOuter), kDim, 3);
+    const ActivationUnit unit(random.semantics(), kDim, random.parameters());
+    std::vector<FloatBuffer> tiles;
+    std::vector<PackedKeys> histories;
+    std::vector<int64_t> offsets = {0};
+    std::vector<float> queries, expected;
+    for (int64_t r = 0; r < kRequests; ++r) {
+      const int64_t length = r * 37 % 61, candidates = r * 7 % 4 + (r == 20 ? 30 : 0);
+      const std::vector<float> keys = random.Normal(length * kDim, 1), own = random.Normal(candidates * kDim, 1);
+      const std::vector<float> alone = PoolAll(random, keys, own, {});
+      tiles.push_back(Tiles(keys, kDim));
+      histories.push_back({tiles.back().data(), length, nullptr});
+      offsets.push_back(offsets.back() + candidates);
+      queries.insert(queries.end(), own.begin(), own.end());
+      expected.insert(expected.end(), alone.begin(), alone.end());
+    }
+    FoldCache cache(kDim, unit.folded_size(), 20);
+    for (int threads : {1, 2, 5}) {
+      for (FoldCache* folds : {static_cast<FoldCache*>(nullptr), &cache, &cache, &cache}) {
+        std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
+        Parallel parallel(threads);
+        UnitRunner().Run(unit, nullptr, folds,
+                         {histories, offsets.data(), queries.data(), kDim, interests.data(), kDim}, parallel);
+        EXPECT_EQ(interests, expected) << threads;
+      }
+    }
+  }
+}
+
 TEST(ActivationUnit, SameBitsWithFoldsThatWereSeenBefore) {
   for (Interaction interaction : {Interaction::kOuter, Interaction::kHadamard}) {
     RandomUnit random(Unit({36, 11}, Activation::kDice, interaction, false), 19, 3);

@@ -112,7 +112,9 @@ TEST_P(Allocations, NoneOfWhatTheChoiceIsMadeOf) {
   CandidatePlan plan(parts, 1);
   std::vector<float> scores(static_cast<size_t>(batch.Candidates()));
   EXPECT_EQ(WarmAllocations([&] {
-              RepeatedShare(parts.file.schema, batch, {0, batch.requests}, estimate);
+              for (auto share : {RepeatedCandidates, RepeatedBehaviours, RepeatedInHistories}) {
+                share(parts.file.schema, batch, {0, batch.requests}, estimate);
+              }
               wave.Prepare(batch, {0, batch.requests}, parallel);
               PlanReport report;
               ASSERT_TRUE(plan.Prepare(wave, false, parallel, report));

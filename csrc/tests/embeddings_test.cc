@@ -184,13 +184,16 @@ TEST_P(Embeddings, AreTakenByThePlanAsIdsAre) {
   EXPECT_EQ(report.distinct_candidates, of_ids.distinct_candidates);
   EXPECT_EQ(report.distinct_pairs, of_ids.distinct_pairs);
   EXPECT_EQ(report.chosen, of_ids.chosen);
-  const auto repeated = [&](const Batch& batch) {
+  const auto repeated = [&](auto share, const Batch& batch) {
     const CheckedBatch checked = CheckBatch(schema_, batch);
     DistinctEstimate scratch;
-    return RepeatedShare(schema_, checked, {0, checked.requests}, scratch);
+    return share(schema_, checked, {0, checked.requests}, scratch);
   };
-  EXPECT_GT(repeated(requests_.batch), 0.5);
-  EXPECT_NEAR(repeated(embedded_.batch), repeated(requests_.batch), 0.05);
+  EXPECT_GT(repeated(RepeatedBehaviours, requests_.batch), 0.5);
+  EXPECT_NEAR(repeated(RepeatedBehaviours, embedded_.batch), repeated(RepeatedBehaviours, requests_.batch), 0.05);
+  EXPECT_NEAR(repeated(RepeatedCandidates, embedded_.batch), repeated(RepeatedCandidates, requests_.batch), 0.05);
+  // Unknown ids differ, and have one embedding.
+  EXPECT_GE(repeated(RepeatedInHistories, embedded_.batch), repeated(RepeatedInHistories, requests_.batch) - 0.05);
 }
 
 TEST_P(Embeddings, KeepNumbersThatAreNotFiniteInTheirRow) {

@@ -87,6 +87,26 @@ TEST_P(Plans, GiveTheSameBitsOnAnyNumberOfThreads) {
   }
 }
 
+TEST_P(Plans, AreLookedAtByTheSharesOfWhatComesAgain) {
+  const Json alone = testing::OneRequest(golden_["columns"], 0);
+  Json often;
+  for (const auto& [name, rows] : alone.items()) {
+    for (int i = 0; i < 10; ++i) often[name].push_back(rows[0]);
+  }
+  const auto repeated = [&](auto share, const Json& columns) {
+    const Requests requests(parts_.file.schema, columns);
+    const CheckedBatch batch = CheckBatch(parts_.file.schema, requests.batch);
+    EXPECT_GT(batch.Candidates(), 1);
+    DistinctEstimate scratch;
+    return share(parts_.file.schema, batch, {0, batch.requests}, scratch);
+  };
+  for (auto share : {RepeatedCandidates, RepeatedBehaviours}) {
+    EXPECT_NEAR(1 - repeated(share, often), (1 - repeated(share, alone)) / 10, 0.03);
+  }
+  EXPECT_DOUBLE_EQ(repeated(RepeatedInHistories, often), repeated(RepeatedInHistories, alone));
+  EXPECT_LT(repeated(RepeatedInHistories, alone), 0.9);
+}
+
 // Some candidates in many requests and each of the others in one.
 TEST_P(Plans, GiveTheSameBitsWhereCandidatesComeOftenAndSeldom) {
   Json columns = Mixed(150, 7);
