@@ -14,7 +14,8 @@ from din_infer.extras import require
 if TYPE_CHECKING:
     import typer
 
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")  # in PyTorch's RuntimeErrors
+# In RuntimeErrors of PyTorch and of ONNX Runtime.
+OUT_OF_MEMORY = ("out of memory", "enough memory", "allocate memory", "alloc_failed")
 
 HELP = """Train, export, check and serve Deep Interest Networks (click-through-rate prediction).
 
@@ -37,10 +38,10 @@ def main() -> None:
     except (DINError, OSError) as error:
         _end_with(str(error))
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if isinstance(error, RuntimeError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
-        first_line = str(error).partition("\n")[0]
-        _end_with(f"expected enough memory, got: {first_line}")
+        first_line = str(error).strip().partition("\n")[0]
+        _end_with(f"expected enough memory, got: {first_line or type(error).__name__}")
 
 
 def _end_with(error: str) -> NoReturn:

@@ -8,7 +8,7 @@ using kernels::Kernels;
 
 namespace {
 
-// Of each thread, so that threads finish together.
+// Tasks of each thread, so that threads finish together.
 constexpr int64_t kTasks = 2;
 
 // Keys that a tile of candidates is scored for at a time, at least: to pack it takes a tenth of what one key does.
@@ -95,12 +95,12 @@ void KeySideRunner::ScoreTile(const ActivationUnit& unit, Range keys, const floa
 
 void KeySideRunner::PoolTile(const ActivationUnit& unit, int64_t keys, float* scores, int64_t columns, float* interests,
                              int64_t interest_stride, Scratch& scratch) const {
-  const int64_t dim = unit.dim();
+  const int64_t dim = unit.dim(), tile = Kernels().tile;
   float* sums = scratch.sums.data();
   if (unit.softmax()) Kernels().softmax_columns(scores, keys);
   Kernels().weighted_sums(panels_.data(), keys, dim, scores, sums);
   for (int64_t c = 0; c < columns; ++c) {
-    for (int64_t i = 0; i < dim; ++i) interests[c * interest_stride + i] = sums[i * Kernels().tile + c];
+    for (int64_t i = 0; i < dim; ++i) interests[c * interest_stride + i] = sums[i * tile + c];
   }
 }
 

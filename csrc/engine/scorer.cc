@@ -21,9 +21,9 @@ namespace {
 constexpr int64_t kRequestWaveRows = 1 << 15;
 constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 
-// To find what is distinct costs as much per row (a candidate or a behaviour) as a tenth of these multiply-adds, and
-// more than half of them where little is (and kernels have AVX-512). So it is done where this share comes again, of
-// candidates and of behaviours, since a pair comes again no more often than either; or of the behaviours of a history.
+// To find what is distinct costs as much per row (a candidate or a behaviour) as a tenth of these multiply-adds to more
+// than half of them, the more the faster kernels are. So it is done where this share comes again, of candidates and of
+// behaviours, since a pair comes again no more often than either; or of the behaviours of a history.
 constexpr int64_t kRowWork = 40'000;
 constexpr double kRepeatedShare = 0.25;
 

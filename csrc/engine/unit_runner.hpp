@@ -72,7 +72,7 @@ class UnitRunner {
   void ReserveScratch(const ActivationUnit& unit, const FoldCache* cache, int threads);
   // Moves candidates of the longest histories from whole_, which has them in that order, to singles_.
   void TakeSingles(const ActivationUnit& unit, const UnitBatch& batch);
-  // Threads take requests, or tiles of candidates where there are fewer requests than threads.
+  // Threads take requests, or where those are fewer than threads, tiles of candidates or keys of a tile.
   void RunByKeys(const ActivationUnit& key_side, const UnitBatch& batch, Parallel& parallel);
   // Threads take bundles_ of candidates, each with its whole history, and at last blocks of the singles' histories, so
   // that they finish together. Leaves no singles.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/batch.hpp"
 #include "python/bindings.hpp"
 
 namespace py = pybind11;
@@ -15,8 +16,12 @@ using Int64s = py::array_t<int64_t, py::array::c_style>;
 // Requests of a call: their keys and queries.
 class Requests {
  public:
+  // Throws InputError for offsets that go down, are not as many, or none.
   Requests(const Int64s& key_offsets, const Int64s& query_offsets)
-      : keys_(key_offsets.data()), queries_(query_offsets.data()), count_(key_offsets.size() - 1) {}
+      : keys_(key_offsets.data()), queries_(query_offsets.data()), count_(key_offsets.size() - 1) {
+    CheckOffsets("key_offsets", "", {keys_, key_offsets.size()}, count_, Last(key_offsets));
+    CheckOffsets("query_offsets", "", {queries_, query_offsets.size()}, count_, Last(query_offsets));
+  }
 
   struct Request {
     int64_t first_key, last_key, first_query, last_query;
@@ -31,6 +36,8 @@ class Requests {
   }
 
  private:
+  static int64_t Last(const Int64s& offsets) { return offsets.size() == 0 ? 0 : offsets.data()[offsets.size() - 1]; }
+
   const int64_t *keys_, *queries_;
   py::ssize_t count_;
 };

@@ -14,6 +14,7 @@
 
 #include "din_infer/din_infer.h"
 #include "engine/candidate_plan.hpp"
+#include "engine/key_side.hpp"
 #include "engine/model.hpp"
 #include "engine/repeats.hpp"
 #include "engine/wave.hpp"
@@ -347,6 +348,34 @@ TEST(UnitAllocations, NoneOfARunner) {
                          interests.data(), counts.data());
             }),
             0);
+}
+
+// One tile of candidates and two threads, which share its keys: many tasks in place of one for the tile.
+TEST(UnitAllocations, NoneOfTheHistorysSide) {
+  UnitSemantics semantics;
+  semantics.hidden = {17, 9};
+  testing::RandomUnit random(semantics, 7, 3);
+  const ActivationUnit key_side = ActivationUnit::ForKeys(random.semantics(), 7, random.parameters());
+  constexpr int64_t kKeys = 40;
+  const int64_t columns = kernels::Kernels().tile;
+  const std::vector<float> keys = random.Normal(kKeys * 7, 1), queries = random.Normal(columns * 7, 1);
+  FloatBuffer tiles(static_cast<size_t>(WholeTiles(kKeys) * 7));
+  PackTiles(keys.data(), 7, kKeys, 7, tiles.data());
+  std::vector<float> interests(queries.size());
+  testing::Asked asked;
+  Parallel parallel(2, {testing::Backwards, &asked});
+  KeySideRunner runner;
+  const auto run = [&] {
+    runner.Run(key_side, {tiles.data(), kKeys, nullptr}, queries.data(), 7, columns, interests.data(), 7, parallel);
+  };
+  EXPECT_EQ(WarmAllocations(run), 0);
+  const int64_t before = asked.calls;
+  run();
+  EXPECT_EQ(asked.calls - before, 2) << "folds, and a tile's keys";
+  KeySideRunner alone;
+  Parallel one(1);
+  alone.Run(key_side, {tiles.data(), kKeys, nullptr}, queries.data(), 7, columns, interests.data(), 7, one);
+  EXPECT_GE(runner.Bytes(), alone.Bytes() + static_cast<size_t>(columns * kKeys) * sizeof(float));
 }
 
 TEST(UnitAllocations, AreCounted) {

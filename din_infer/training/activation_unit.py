@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from din_infer import semantics
 from din_infer.training.layers import FullyConnected
 
-PAIRS_AT_A_TIME = 1 << 17  # where no statistics are taken: 80 units of so many are 42 MB
+NUMBERS_AT_A_TIME = 10 << 20  # of a first layer and of its folds, where no statistics are taken: 42 MB
 
 
 class Part(NamedTuple):
@@ -48,8 +48,9 @@ class ActivationUnit(nn.Module):
         return [torch.bmm(w, part.keys) for w, part in zip(weights, parts, strict=True)]
 
     def in_turns(self, part: Part) -> Tensor:
-        """[B, C, D] as `forward` gives it in evaluation, for PAIRS_AT_A_TIME pairs or one query of each at a time."""
-        some = max(1, PAIRS_AT_A_TIME // max(1, part.valid.numel()))
+        """[B, C, D] as `forward` gives it in evaluation, with NUMBERS_AT_A_TIME or one query of each at a time."""
+        requests, longest = part.valid.shape
+        some = max(1, NUMBERS_AT_A_TIME // max(1, requests * (longest + self.width) * len(self.layers.first.bias)))
         turns = [part._replace(queries=queries) for queries in torch.split(part.queries, some, dim=1)]
         return torch.cat([self(turn)[0] for turn in turns], dim=1)
 

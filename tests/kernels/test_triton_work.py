@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from din_infer.errors import InputError  # noqa: E402
 from din_infer.kernels.activation.triton_config import CHUNK_KEYS  # noqa: E402
 from din_infer.kernels.activation.triton_work import backward_work, forward_work  # noqa: E402
 
@@ -54,3 +55,18 @@ def test_every_key_has_one_tile(requests, block):
     assert work.spans.T.tolist() == [[start, stop] for start, stop, *queries in spans for _ in range(*queries)]
     tiles = [[*part, *queries] for start, stop, *queries in spans for part in cut(start, stop, block)]
     assert work.tiles.T.tolist() == tiles
+
+
+@pytest.mark.parametrize("cut_up", [forward_work, lambda k, q, device: backward_work(k, q, 16, device)])
+@pytest.mark.parametrize(
+    ("keys", "queries", "said"),
+    [
+        ([0, 2], [0], "query_offsets: expected 2 offsets, got 1"),
+        ([], [], "key_offsets: expected 0 offsets, got 0"),
+        ([0, 9, 5], [0, 1, 1], "key_offsets: expected offsets that do not go down, got 9 then 5"),
+        ([0, 1, 1], [0, 500_000, 2], "query_offsets: expected offsets that do not go down, got 500000 then 2"),
+    ],
+)
+def test_offsets_that_do_not_fit_are_refused(cut_up, keys, queries, said):
+    with pytest.raises(InputError, match=said):
+        cut_up(torch.tensor(keys, dtype=torch.int64), torch.tensor(queries, dtype=torch.int64), CPU)

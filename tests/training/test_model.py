@@ -167,12 +167,14 @@ def test_predictions_hold_few_pairs_and_behaviours_at_a_time(
 ) -> None:
     checkpoint = make_checkpoint(schema, columns, "activation_unit")
     whole = predict(checkpoint, columns)
-    held: dict[str, list[int]] = {"pairs": [], "queries": [], "behaviours": [], "candidates": []}
+    held: dict[str, list[int]] = {"numbers": [], "queries": [], "behaviours": [], "candidates": []}
     weights, forward = UnitOfModel.weights, DIN.forward
 
     def seen_weights(unit: UnitOfModel, *given: Part) -> list[torch.Tensor]:
-        held["pairs"].append(sum(part.valid.numel() * part.queries.shape[1] for part in given))
-        held["queries"].append(max(part.queries.shape[1] for part in given))
+        (part,), units = given, len(unit.layers.first.bias)
+        requests, longest, queries = *part.valid.shape, part.queries.shape[1]
+        held["numbers"].append(requests * queries * units * (longest + unit.width) if queries > 1 else 0)
+        held["queries"].append(queries)
         return weights(unit, *given)
 
     def seen_forward(model: DIN, requests: Requests) -> torch.Tensor:
@@ -183,12 +185,12 @@ def test_predictions_hold_few_pairs_and_behaviours_at_a_time(
     monkeypatch.setattr(UnitOfModel, "weights", seen_weights)
     monkeypatch.setattr(DIN, "forward", seen_forward)
     monkeypatch.setattr(parts, "PADDED_PAIRS", 6)
-    monkeypatch.setattr(activation_unit, "PAIRS_AT_A_TIME", 6)
+    monkeypatch.setattr(activation_unit, "NUMBERS_AT_A_TIME", 100)
     monkeypatch.setattr(prediction, "BEHAVIOURS_PER_CHUNK", 10)
     monkeypatch.setattr(prediction, "CANDIDATES_PER_CHUNK", 5)
     np.testing.assert_allclose(predict(checkpoint, columns), whole, rtol=0, atol=1e-6)
-    assert max(held["pairs"]) <= 6
-    assert max(held["queries"]) == 3  # of one request, where its history is short
+    assert 50 < max(held["numbers"]) <= 100
+    assert set(held["queries"]) >= {1, 2, 3}
     assert 7 < max(held["behaviours"]) <= 10  # several requests at a time
     assert 3 < max(held["candidates"]) <= 5
 

@@ -123,18 +123,22 @@ def test_a_finished_training_is_not_trained_again(folder: Path, monkeypatch: pyt
 def test_a_stopped_training_is_not_replaced_without_a_word(folder: Path) -> None:
     state_file = folder / "run" / "training.pt"
     state_file.parent.mkdir()
-    trainer = Trainer(folder, TrainConfig(**SHORT))
+    trainer = Trainer(folder, TrainConfig(epochs=2))
     with pytest.raises(KilledError):
-        trainer.run(kill_after(0.6 * trainer.candidates), state_file)
-    assert state_file.is_file()
+        trainer.run(kill_after(0.9 * trainer.candidates), state_file)
+    stopped = state_file.read_bytes()
     app = typer.Typer()
     train.register(app)
-    result = CliRunner().invoke(app, [str(folder), "--out", str(folder / "run"), "--epochs", "1"])
+    command = [str(folder), "--out", str(folder / "run"), "--epochs", "2"]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
     assert f"{state_file}: a training that was stopped; trained anew" in result.stderr
     assert not state_file.exists()
-    again = CliRunner().invoke(app, [str(folder), "--out", str(folder / "run"), "--epochs", "1"])
-    assert "stopped" not in again.stderr
+    assert "stopped" not in CliRunner().invoke(app, command).stderr
+    state_file.write_bytes(stopped)
+    resumed = CliRunner().invoke(app, [*command, "--resume"])
+    assert resumed.exit_code == 0
+    assert "stopped" not in resumed.stderr
 
 
 def test_a_full_disk_takes_neither_the_state_nor_an_older_checkpoint(
