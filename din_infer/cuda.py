@@ -233,11 +233,9 @@ class ServedDIN(DIN):
             return keys.new_full(shape, share)
         unit = self.units[list(self.schema.histories).index(history)]
         assert isinstance(unit, ActivationUnit)
-        width, dim = len(unit.layers.first.weight), keys.shape[1]
-        some = torch.split(queries, max(1, NUMBERS_AT_A_TIME // (len(keys) * max(width, dim) + width * dim)))
         valid = torch.ones((1, len(keys)), dtype=torch.bool, device=keys.device)
-        parts = (Part(keys.unsqueeze(0), valid, q.unsqueeze(0)) for q in some)
-        return torch.cat([weights[0] for part in parts for weights in unit.weights(part)])
+        request_part = Part(keys.unsqueeze(0), valid, queries.unsqueeze(0))
+        return torch.cat([unit.weights(turn)[0][0] for turn in unit.turns(request_part, NUMBERS_AT_A_TIME)])
 
 
 def _result(parts: list[Tensor], device: torch.device, on_device: bool) -> npt.NDArray[np.float32] | Tensor:

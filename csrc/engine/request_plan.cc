@@ -3,6 +3,19 @@
 #include <algorithm>
 
 namespace din_infer {
+namespace {
+
+// The groups in parts of at most `size` candidates.
+void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std::vector<CandidateGroup>& groups) {
+  groups.clear();
+  for (const CandidateGroup& group : whole) {
+    for (int64_t c = group.candidates.begin; c < group.candidates.end; c += size) {
+      groups.push_back({group.request, {c, std::min(c + size, group.candidates.end)}});
+    }
+  }
+}
+
+}  // namespace
 
 RequestPlan::RequestPlan(const Model::Parts& parts, bool auto_fold, int threads)
     : parts_(parts), auto_fold_(auto_fold), scratch_(static_cast<size_t>(threads)), queries_(parts.histories.size()) {}

@@ -77,15 +77,6 @@ void WholeRequests(const int64_t* offsets, int64_t requests, std::vector<Candida
   for (int64_t r = 0; r < requests; ++r) groups.push_back({r, {offsets[r], offsets[r + 1]}});
 }
 
-void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std::vector<CandidateGroup>& groups) {
-  groups.clear();
-  for (const CandidateGroup& group : whole) {
-    for (int64_t c = group.candidates.begin; c < group.candidates.end; c += size) {
-      groups.push_back({group.request, {c, std::min(c + size, group.candidates.end)}});
-    }
-  }
-}
-
 void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side, FoldCache* cache,
                      const UnitBatch& batch, Parallel& parallel) {
   WholeRequests(batch.offsets, batch.Requests(), whole_);

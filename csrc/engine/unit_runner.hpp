@@ -19,9 +19,6 @@ struct CandidateGroup {
   Range candidates;
 };
 
-// The groups in parts of at most `size` candidates.
-void SplitCandidates(const std::vector<CandidateGroup>& whole, int64_t size, std::vector<CandidateGroup>& groups);
-
 // All candidates of requests [0, requests), a group each.
 void WholeRequests(const int64_t* offsets, int64_t requests, std::vector<CandidateGroup>& groups);
 

@@ -1,4 +1,3 @@
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <deque>
@@ -18,9 +17,6 @@ namespace py = pybind11;
 
 namespace din_infer {
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style>;
-using Int64s = py::array_t<int64_t, py::array::c_style>;
 
 using Layers = std::vector<std::tuple<Floats, Floats, py::dict>>;  // weights, biases, activation parameters
 

@@ -1,4 +1,3 @@
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <map>
@@ -18,8 +17,6 @@ namespace py = pybind11;
 namespace din_infer {
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style>;
-using Int64s = py::array_t<int64_t, py::array::c_style>;
 using Bytes = py::array_t<uint8_t, py::array::c_style>;
 
 // An array that the caller holds. A cast would make a copy of one that is not as expected, to which nothing could

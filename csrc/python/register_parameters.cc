@@ -1,5 +1,4 @@
 // A model file's parameters as arrays and its ids looked up, for what computes in Python: on a GPU.
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -18,8 +17,6 @@ namespace py = pybind11;
 
 namespace din_infer {
 namespace {
-
-using Int64s = py::array_t<int64_t, py::array::c_style>;
 
 class OpenModelFile {
  public:

@@ -1,5 +1,4 @@
 // How work is cut into programs of the Triton kernels: kernels/activation/triton_work.py says what they read.
-#include <pybind11/numpy.h>
 
 #include <algorithm>
 
@@ -10,8 +9,6 @@ namespace py = pybind11;
 
 namespace din_infer {
 namespace {
-
-using Int64s = py::array_t<int64_t, py::array::c_style>;
 
 // Requests of a call: their keys and queries.
 class Requests {
@@ -30,6 +27,8 @@ class Requests {
     int64_t Parts(int64_t size) const { return (last_key - first_key + size - 1) / size; }
   };
 
+  int64_t Queries() const { return queries_[count_]; }
+
   template <class Do>
   void Each(const Do& action) const {
     for (py::ssize_t r = 0; r < count_; ++r) action(Request{keys_[r], keys_[r + 1], queries_[r], queries_[r + 1]});
@@ -45,12 +44,9 @@ class Requests {
 py::tuple ForwardWork(const Int64s& key_offsets, const Int64s& query_offsets, int64_t chunk) {
   const Requests requests(key_offsets, query_offsets);
   const auto parts = [&](const Requests::Request& request) { return std::max<int64_t>(request.Parts(chunk), 1); };
-  int64_t items = 0, queries = 0;
-  requests.Each([&](const auto& request) {
-    items += parts(request) * request.Queries();
-    queries += request.Queries();
-  });
-  Int64s numbers(3 * items + queries + 1);
+  int64_t items = 0;
+  requests.Each([&](const auto& request) { items += parts(request) * request.Queries(); });
+  Int64s numbers(3 * items + requests.Queries() + 1);
   int64_t *item = numbers.mutable_data(), *first_item = item + 3 * items, done = 0;
   *first_item++ = 0;
   requests.Each([&](const auto& request) {
@@ -67,11 +63,9 @@ py::tuple ForwardWork(const Int64s& key_offsets, const Int64s& query_offsets, in
 
 py::tuple BackwardWork(const Int64s& key_offsets, const Int64s& query_offsets, int64_t block) {
   const Requests requests(key_offsets, query_offsets);
-  int64_t tiles = 0, queries = 0;
-  requests.Each([&](const auto& request) {
-    tiles += request.Parts(block);
-    queries += request.Queries();
-  });
+  const int64_t queries = requests.Queries();
+  int64_t tiles = 0;
+  requests.Each([&](const auto& request) { tiles += request.Parts(block); });
   Int64s numbers(2 * queries + 4 * tiles);
   int64_t *span = numbers.mutable_data(), *tile = span + 2 * queries;
   requests.Each([&](const auto& request) {

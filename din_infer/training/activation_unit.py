@@ -49,10 +49,14 @@ class ActivationUnit(nn.Module):
 
     def in_turns(self, part: Part) -> Tensor:
         """[B, C, D] as `forward` gives it in evaluation, with NUMBERS_AT_A_TIME or one query of each at a time."""
-        requests, longest = part.valid.shape
-        some = max(1, NUMBERS_AT_A_TIME // max(1, requests * (longest + self.width) * len(self.layers.first.bias)))
-        turns = [part._replace(queries=queries) for queries in torch.split(part.queries, some, dim=1)]
-        return torch.cat([self(turn)[0] for turn in turns], dim=1)
+        return torch.cat([self(turn)[0] for turn in self.turns(part, NUMBERS_AT_A_TIME)], dim=1)
+
+    def turns(self, part: Part, numbers: int) -> list[Part]:
+        """The part, some queries at a time: `numbers` of folds and of a layer or keys, or one query of each request."""
+        (requests, longest), units = part.valid.shape, len(self.layers.first.bias)
+        each = requests * (longest * max(units, self.width) + units * self.width)
+        some = torch.split(part.queries, max(1, numbers // max(1, each)), dim=1)
+        return [part._replace(queries=queries) for queries in some]
 
     def weights(self, *parts: Part) -> list[Tensor]:
         """What each key is multiplied by for each query: [B, C, T] of each part, zeros where not valid.
