@@ -74,12 +74,13 @@ PackedLayers::PackedLayers(const LayerSemantics& semantics, const ScaledParamete
     if (semantics.HasAlpha()) layer.alpha = Keep(parameters.alpha[l], layer.out);
     if (semantics.activation == Activation::kDice) {
       layer.mean = Keep(parameters.mean[l], layer.out);
-      float* power = Allocate(layer.out);
+      float *power = Allocate(layer.out), *rest = Allocate(layer.out);
       for (int64_t u = 0; u < layer.out; ++u) {
         const double std = std::sqrt(static_cast<double>(parameters.var[l][u]) + parameters.eps[l]);
         power[u] = static_cast<float>(kernels::kSigmoidPower / std);
+        rest[u] = 1 - layer.alpha[u];
       }
-      layer.power = power;
+      layer.power = power, layer.rest = rest;
     }
     view_.widest = std::max(view_.widest, layer.out);
     hidden_.push_back(layer);

@@ -253,9 +253,9 @@ template <Powers kPowers>
 struct ActDice {  // p x + (1 - p) alpha x = x (alpha + (1 - alpha) p), within 2^-22 of |alpha x| + |(1 - alpha) x|
   template <int kN, class Of>
   static HWY_INLINE Vectors<kN> Apply(const Vectors<kN>& x, const Of& of) {
-    const V alpha = of(of.layer.alpha), mean = of(of.layer.mean), power = of(of.layer.power);
+    const V alpha = of(of.layer.alpha), rest = of(of.layer.rest);
+    const V mean = of(of.layer.mean), power = of(of.layer.power);
     const auto p = OneOverOnePlusPower<kPowers>(Each<kN>([&](int i) { return hn::Mul(hn::Sub(x[i], mean), power); }));
-    const V rest = hn::Sub(hn::Set(D(), 1.0f), alpha);
     return Each<kN>([&](int i) { return hn::Mul(x[i], hn::MulAdd(p[i], rest, alpha)); });
   }
 };

@@ -15,15 +15,17 @@ HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
 // Accumulators: columns times vectors of units. Eight chains of multiply-adds hide their latency; AVX-512 has registers
-// for twenty, which load each weight for four columns.
-inline constexpr int kMostColumns = HWY_MAX_BYTES == 64 ? 4 : 2;
-inline constexpr int kUnitVectors = HWY_MAX_BYTES == 64 ? 5 : 4;
+// for twenty, which load each weight for four columns, the other targets for twelve.
+inline constexpr int kMostColumns = HWY_MAX_BYTES == 64 ? 4 : 3;
+template <int kC>
+inline constexpr int kUnitVectors = HWY_MAX_BYTES == 64 || kC < 3 ? 5 : 4;
 
-// Up to so many columns this is faster than a vector of them: on a Zen 4 12 of 16 lanes and 4 of 8, on an Emerald
-// Rapids 8 of 16 (12 take as long) and 5 of 8. None where a vector is one lane.
-HWY_INLINE int64_t FewColumns() {
+// Up to so many columns behind `vectors` whole ones this is faster than one more vector: on a Zen 4 12 of 16 lanes, on
+// an Emerald Rapids 8 of 16 (12 take as long), on a Zen 3 7 of 8 alone and 4 behind others, to which one more adds less
+// than it takes alone. None where a vector is one lane.
+HWY_INLINE int64_t FewColumns(int64_t vectors) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
-  return HWY_MAX_BYTES == 64 ? lanes / 4 * 3 : lanes / 2;
+  return HWY_MAX_BYTES == 64 || (HWY_MAX_BYTES == 32 && vectors == 0) ? lanes / 4 * 3 : lanes / 2;
 }
 
 // The space of a layer's units in a row.
@@ -89,10 +91,10 @@ template <int kC>
 HWY_NOINLINE void UnitSums(const Layer& layer, const Inputs& x, float* rows, int64_t next_row) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   const int64_t vectors = (layer.out + lanes - 1) / lanes;
-  const int64_t blocks = (vectors + kUnitVectors - 1) / kUnitVectors;
+  const int64_t blocks = (vectors + kUnitVectors<kC> - 1) / kUnitVectors<kC>;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t vector = b * vectors / blocks;
-    UnitProducts<kC, kUnitVectors>((b + 1) * vectors / blocks - vector, layer, x, vector * lanes, rows, next_row);
+    UnitProducts<kC, kUnitVectors<kC>>((b + 1) * vectors / blocks - vector, layer, x, vector * lanes, rows, next_row);
   }
 }
 
@@ -133,14 +135,22 @@ HWY_NOINLINE void RunFewColumns(const Layers& layers, int64_t in, const float* w
   for (int c = 0; c < kC; ++c) out[c] = hn::GetLane(total[c]);
 }
 
-// Columns [c, columns) of a tile, kC at a time as far as they go.
-template <int kC>
+// At most kMost columns.
+template <int kMost>
+HWY_INLINE void RunColumns(int64_t columns, const Layers& layers, int64_t in, const float* weights, const float* bias,
+                           const Inputs& x, float* scratch, float* out) {
+  if (columns == kMost) return RunFewColumns<kMost>(layers, in, weights, bias, x, scratch, out);
+  if constexpr (kMost > 1) RunColumns<kMost - 1>(columns, layers, in, weights, bias, x, scratch, out);
+}
+
+// Columns [c, columns) of a tile, in as few rounds as there can be, of about equally many.
 HWY_INLINE void RunRemaining(const Layers& layers, int64_t in, const float* weights, const float* bias,
                              const float* tile, int64_t c, int64_t columns, float* scratch, float* out) {
-  for (; c + kC <= columns; c += kC) {
-    RunFewColumns<kC>(layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
+  for (int64_t rounds = (columns - c + kMostColumns - 1) / kMostColumns; rounds > 0; --rounds) {
+    const int64_t some = (columns - c + rounds - 1) / rounds;
+    RunColumns<kMostColumns>(some, layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
+    c += some;
   }
-  if constexpr (kC > 1) RunRemaining<kC - 1>(layers, in, weights, bias, tile, c, columns, scratch, out);
 }
 
 }  // namespace din_infer::kernels::HWY_NAMESPACE

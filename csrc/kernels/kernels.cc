@@ -32,11 +32,11 @@ void RunTile(const Layers& layers, int64_t in, const float* weights, const float
              int64_t columns, float* scratch, float* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t vectors = columns / lanes;
-  if (layers.count == 0 || columns % lanes > FewColumns()) vectors = (columns + lanes - 1) / lanes;
+  if (layers.count == 0 || columns % lanes > FewColumns(vectors)) vectors = (columns + lanes - 1) / lanes;
   RunVectors<kVectors>(vectors, layers, in, weights, bias, tile, scratch, out);
   const int64_t whole = std::min(vectors * lanes, columns);
   if (whole < columns) hn::Store(hn::Zero(D()), D(), out + whole);
-  RunRemaining<kMostColumns>(layers, in, weights, bias, tile, whole, columns, scratch, out);
+  RunRemaining(layers, in, weights, bias, tile, whole, columns, scratch, out);
 }
 
 // Turns scores into softmax weights relative to their maximum, [0, count).

@@ -46,6 +46,7 @@ struct Layer {
   const float* alpha = nullptr;  // [out], of prelu and dice
   const float* mean = nullptr;   // [out], of dice
   const float* power = nullptr;  // [out], of dice: kSigmoidPower / sqrt(var + eps)
+  const float* rest = nullptr;   // [out], of dice: 1 - alpha
 };
 
 // Hidden layers and one linear output.

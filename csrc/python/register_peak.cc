@@ -11,21 +11,24 @@ namespace py = pybind11;
 namespace din_infer {
 namespace {
 
-// What all threads do at once, the library's among them, as in a call. The first round wakes them.
+// What all threads do at once, the library's among them, as in a call. The first round wakes them, and is as long as
+// the second for threads that wake late or beside each other. Each one's rate is of the time that it was awake.
 double FmaGflops(double seconds, int threads) {
   using Clock = std::chrono::steady_clock;
   Parallel parallel(threads);
-  std::vector<double> operations(static_cast<size_t>(threads));
-  const auto run = [&](double some) {
-    const auto start = Clock::now();
-    const auto until = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(some));
-    parallel.For(threads,
-                 [&](int64_t item, int) { operations[static_cast<size_t>(item)] = kernels::FmaOperations(until); });
-    const std::chrono::duration<double> passed = Clock::now() - start;
-    return std::accumulate(operations.begin(), operations.end(), 0.0) / passed.count() / 1e9;
+  std::vector<double> rates(static_cast<size_t>(threads));
+  const auto run = [&] {
+    const auto until =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    parallel.For(threads, [&](int64_t item, int) {
+      const auto start = Clock::now();
+      const double operations = kernels::FmaOperations(until);
+      rates[static_cast<size_t>(item)] = operations / std::chrono::duration<double>(Clock::now() - start).count();
+    });
   };
-  run(seconds / 10);
-  return run(seconds);
+  run();
+  run();
+  return std::accumulate(rates.begin(), rates.end(), 0.0) / 1e9;
 }
 
 }  // namespace

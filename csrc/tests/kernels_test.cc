@@ -45,10 +45,11 @@ class OneUnit {
  public:
   explicit OneUnit(Activation activation, float alpha = 0, float mean = 0, double var = 1)
       : alpha_(kWidestVector, alpha),
+        rest_(kWidestVector, 1 - alpha),
         mean_(kWidestVector, mean),
         power_(kWidestVector, static_cast<float>(kSigmoidPower / std::sqrt(var))) {
     if (activation == Activation::kSigmoid) weight_.assign(kWidestVector, static_cast<float>(kSigmoidPower));
-    layer_ = {1, 1, weight_.data(), zero_.data(), activation, alpha_.data(), mean_.data(), power_.data()};
+    layer_ = {1, 1, weight_.data(), zero_.data(), activation, alpha_.data(), mean_.data(), power_.data(), rest_.data()};
   }
 
   std::vector<float> operator()(const std::vector<float>& x, size_t columns) const {
@@ -71,7 +72,7 @@ class OneUnit {
 
  private:
   FloatBuffer one_ = FloatBuffer(kWidestVector, 1), zero_ = FloatBuffer(kWidestVector), weight_ = one_;
-  FloatBuffer alpha_, mean_, power_;
+  FloatBuffer alpha_, rest_, mean_, power_;
   Layer layer_;
 };
 

@@ -22,6 +22,12 @@ pytestmark = pytest.mark.filterwarnings(
 )  # NumPy's, of exp(800): a GPU gives inf without a word
 
 
+def assert_same_but_for_the_fold(got, expected):
+    """The fold is a library's product: its last bits depend on its shape, and so does what sums make of them."""
+    largest = np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * largest)
+
+
 def test_the_interpreter_runs():
     assert triton_launch.ON_HOST
 
@@ -101,7 +107,7 @@ def test_splitting_does_not_depend_on_the_other_requests(random_params, ragged, 
         own, rows = slice(key_offsets[r], key_offsets[r + 1]), slice(query_offsets[r], query_offsets[r + 1])
         n, m = own.stop - own.start, rows.stop - rows.start
         alone = activation_unit(keys[own], [0, n], queries[rows], [0, m], params, backend="triton")
-        np.testing.assert_allclose(alone, batch[rows], rtol=1e-6, atol=1e-6)  # the fold is a library's product
+        assert_same_but_for_the_fold(alone, batch[rows])
 
 
 @pytest.mark.parametrize("normalize", ["none", "softmax"])
@@ -125,7 +131,7 @@ def test_folds_that_do_not_fit_take_turns(random_params, ragged, monkeypatch):
     at_once = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
     monkeypatch.setattr(triton_backend, "FOLD_BYTES", 4 * 16 * 16 * 4)  # four queries at a time
     in_turns = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
-    np.testing.assert_allclose(in_turns, at_once, rtol=1e-6, atol=1e-6)
+    assert_same_but_for_the_fold(in_turns, at_once)
 
 
 @pytest.mark.parametrize("normalize", ["none", "softmax"])
@@ -140,7 +146,7 @@ def test_what_is_not_finite_stays_in_its_row(random_params, ragged, normalize, p
     queries[4, 3] = keys[key_offsets[6] - 1, 3] = poison  # of request 3's candidates, and of request 5's last key
     got = activation_unit(keys, key_offsets, queries, query_offsets, params, backend="triton")
     others = np.setdiff1d(np.arange(len(queries)), [4, query_offsets[5]])
-    np.testing.assert_allclose(got[others], clean[others], rtol=1e-6, atol=1e-6)
+    assert_same_but_for_the_fold(got[others], clean[others])
     assert not np.isfinite(got[query_offsets[5]]).all()
     assert np.isnan(got[4]).any() or np.isinf(poison)
 
