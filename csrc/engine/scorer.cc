@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,9 +17,10 @@
 namespace din_infer {
 namespace {
 
-// What is embedded before it is scored bounds the memory of a call with many requests. Request by request, a few are as
-// good as many; candidate by candidate, the more requests, the more is shared.
-constexpr int64_t kRequestWaveRows = 1 << 15;
+// What is embedded before it is scored bounds the memory of a call with many requests. Request by request, a few for
+// each thread are better than many, as they stay in its cache; candidate by candidate, the more requests, the more is
+// shared.
+constexpr int64_t kThreadWaveRows = 1 << 13, kRequestWaveRows = 1 << 15;
 constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 
 // To find what is distinct costs as much per row (a candidate or a behaviour) as a tenth of these multiply-adds to more
@@ -130,8 +132,9 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
 
 void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user) {
   Wave& wave = scratch->wave;
+  const int64_t enough = std::min(parallel.threads() * kThreadWaveRows, kRequestWaveRows);
   for (Range next{requests.begin, requests.begin}; next.begin < requests.end; next.begin = next.end) {
-    for (int64_t rows = 0; next.end < requests.end && rows < kRequestWaveRows; ++next.end) {
+    for (int64_t rows = 0; next.end < requests.end && rows < enough; ++next.end) {
       rows += batch.candidate.Of(next.end).size();
       for (const GroupColumns& history : batch.histories) rows += history.Of(next.end).size();
     }
