@@ -79,14 +79,6 @@ HWY_NOINLINE void UnitProduct(const Layer& layer, const Inputs& x, int64_t unit,
   }
 }
 
-// `vectors` <= kP vectors of units.
-template <int kC, int kP>
-HWY_INLINE void UnitProducts(int64_t vectors, const Layer& layer, const Inputs& x, int64_t unit, float* rows,
-                             int64_t next_row) {
-  if (vectors == kP) return UnitProduct<kC, kP>(layer, x, unit, rows, next_row);
-  if constexpr (kP > 1) UnitProducts<kC, kP - 1>(vectors, layer, x, unit, rows, next_row);
-}
-
 template <int kC>
 HWY_NOINLINE void UnitSums(const Layer& layer, const Inputs& x, float* rows, int64_t next_row) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
@@ -94,7 +86,8 @@ HWY_NOINLINE void UnitSums(const Layer& layer, const Inputs& x, float* rows, int
   const int64_t blocks = (vectors + kUnitVectors<kC> - 1) / kUnitVectors<kC>;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t vector = b * vectors / blocks;
-    UnitProducts<kC, kUnitVectors<kC>>((b + 1) * vectors / blocks - vector, layer, x, vector * lanes, rows, next_row);
+    WithCount<kUnitVectors<kC>>((b + 1) * vectors / blocks - vector,
+                                [&](auto p) { UnitProduct<kC, p()>(layer, x, vector * lanes, rows, next_row); });
   }
 }
 
@@ -135,20 +128,14 @@ HWY_NOINLINE void RunFewColumns(const Layers& layers, int64_t in, const float* w
   for (int c = 0; c < kC; ++c) out[c] = hn::GetLane(total[c]);
 }
 
-// At most kMost columns.
-template <int kMost>
-HWY_INLINE void RunColumns(int64_t columns, const Layers& layers, int64_t in, const float* weights, const float* bias,
-                           const Inputs& x, float* scratch, float* out) {
-  if (columns == kMost) return RunFewColumns<kMost>(layers, in, weights, bias, x, scratch, out);
-  if constexpr (kMost > 1) RunColumns<kMost - 1>(columns, layers, in, weights, bias, x, scratch, out);
-}
-
 // Columns [c, columns) of a tile, in as few rounds as there can be, of about equally many.
 HWY_INLINE void RunRemaining(const Layers& layers, int64_t in, const float* weights, const float* bias,
                              const float* tile, int64_t c, int64_t columns, float* scratch, float* out) {
   for (int64_t rounds = (columns - c + kMostColumns - 1) / kMostColumns; rounds > 0; --rounds) {
     const int64_t some = (columns - c + rounds - 1) / rounds;
-    RunColumns<kMostColumns>(some, layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
+    WithCount<kMostColumns>(some, [&](auto k) {
+      RunFewColumns<k()>(layers, in, weights, bias, {tile + c, TileColumns(), 1}, scratch, out + c);
+    });
     c += some;
   }
 }

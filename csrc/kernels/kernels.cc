@@ -20,20 +20,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace din_infer::kernels::HWY_NAMESPACE {
 
-// Tiles of at most kV vectors.
-template <int kV>
-HWY_INLINE void RunVectors(int64_t vectors, const Layers& layers, int64_t in, const float* weights, const float* bias,
-                           const float* tile, float* scratch, float* out) {
-  if (vectors == kV) return RunLayers<kV>(layers, in, weights, bias, tile, scratch, out);
-  if constexpr (kV > 1) RunVectors<kV - 1>(vectors, layers, in, weights, bias, tile, scratch, out);
-}
-
 void RunTile(const Layers& layers, int64_t in, const float* weights, const float* bias, const float* tile,
              int64_t columns, float* scratch, float* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(D()));
   int64_t vectors = columns / lanes;
   if (layers.count == 0 || columns % lanes > FewColumns(vectors)) vectors = (columns + lanes - 1) / lanes;
-  RunVectors<kVectors>(vectors, layers, in, weights, bias, tile, scratch, out);
+  WithCount<kVectors>(vectors, [&](auto v) { RunLayers<v()>(layers, in, weights, bias, tile, scratch, out); });
   const int64_t whole = std::min(vectors * lanes, columns);
   if (whole < columns) hn::Store(hn::Zero(D()), D(), out + whole);
   RunRemaining(layers, in, weights, bias, tile, whole, columns, scratch, out);

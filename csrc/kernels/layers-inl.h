@@ -32,6 +32,13 @@ inline constexpr int kProductUnits = kV == 1 ? kPanel : kUnits;
 
 HWY_INLINE int64_t TileColumns() { return kVectors * static_cast<int64_t>(hn::Lanes(D())); }
 
+// body(std::integral_constant) with a count that the compiler knows, from 1 to kMost; nothing for 0.
+template <int kMost, class Body>
+HWY_INLINE void WithCount(int64_t count, const Body& body) {
+  if (count == kMost) return body(std::integral_constant<int, kMost>());
+  if constexpr (kMost > 1) WithCount<kMost - 1>(count, body);
+}
+
 // What a matrix in panels has of `unit`: input i's weight is at[i * width], those of the units behind it follow.
 struct PanelUnit {
   const float* at;

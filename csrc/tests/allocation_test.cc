@@ -75,18 +75,8 @@ int64_t WarmAllocations(const std::function<void()>& call) {
 class Allocations : public ::testing::TestWithParam<std::string> {
  protected:
   Model model_ = Model::load(testing::GoldenPath(GetParam(), ".onnx"));
-  // The golden requests, `times` over.
-  Json Repeated(size_t times) const {
-    Json columns = Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"];
-    for (auto& [name, rows] : columns.items()) {
-      const Json once = rows;
-      for (size_t i = 1; i < times; ++i) rows.insert(rows.end(), once.begin(), once.end());
-    }
-    return columns;
-  }
-
-  testing::Requests requests_{model_.parts().file.schema,
-                              Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"]};
+  Json columns_ = Json::parse(testing::ReadFile(testing::GoldenPath(GetParam(), ".json")))["columns"];
+  testing::Requests requests_{model_.parts().file.schema, columns_};
 };
 
 TEST_P(Allocations, NoneOfAScorer) {
@@ -254,7 +244,7 @@ TEST_P(Allocations, NoneOfAThreadThatWasIdle) {
 
 // One request is split among threads, several are shared out.
 TEST_P(Allocations, NoneOfAScorerThatFoldsOnEitherSide) {
-  Json columns = Repeated(1);
+  Json columns = columns_;
   for (auto& [name, rows] : columns.items()) {
     if (name.rfind("candidate.", 0) != 0) continue;
     for (Json& row : rows) {
@@ -279,7 +269,7 @@ TEST_P(Allocations, NoneOfAScorerThatFoldsOnEitherSide) {
 }
 
 TEST_P(Allocations, AreGivenBackByShrink) {
-  const testing::Requests many(model_.parts().file.schema, Repeated(60));
+  const testing::Requests many(model_.parts().file.schema, testing::Repeated(columns_, 60));
   for (const Plan plan : {Plan::kRequest, Plan::kAuto}) {
     Scorer warm(model_);  // for folds, which the model keeps
     std::vector<float> expected(static_cast<size_t>(warm.candidates(many.batch))), scores(expected.size());
@@ -302,7 +292,7 @@ TEST_P(Allocations, AreGivenBackByShrink) {
 }
 
 TEST_P(Allocations, AreGivenBackAboveTheCap) {
-  const testing::Requests many(model_.parts().file.schema, Repeated(60));
+  const testing::Requests many(model_.parts().file.schema, testing::Repeated(columns_, 60));
   Scorer scorer(model_);
   std::vector<float> few_scores(static_cast<size_t>(scorer.candidates(requests_.batch))), few_again(few_scores.size());
   std::vector<float> expected(static_cast<size_t>(scorer.candidates(many.batch))), scores(expected.size());

@@ -104,16 +104,6 @@ struct Service {
 
 class Embeddings : public ::testing::TestWithParam<std::string> {
  protected:
-  // Requests with much in common.
-  static Json Repeated(const Json& golden) {
-    Json columns = golden;
-    for (auto& [name, rows] : columns.items()) {
-      const Json once = rows;
-      for (int i = 1; i < 12; ++i) rows.insert(rows.end(), once.begin(), once.end());
-    }
-    return columns;
-  }
-
   static std::vector<float> Unset(int64_t size) {
     return std::vector<float>(static_cast<size_t>(size), std::numeric_limits<float>::quiet_NaN());
   }
@@ -147,7 +137,8 @@ class Embeddings : public ::testing::TestWithParam<std::string> {
 
   Model model_ = Model::load(GoldenPath(GetParam(), ".onnx"));
   const Schema& schema_ = model_.parts().file.schema;
-  Requests requests_{schema_, Repeated(Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")))["columns"])};
+  const Json golden_ = Json::parse(testing::ReadFile(GoldenPath(GetParam(), ".json")));
+  Requests requests_{schema_, testing::Repeated(golden_["columns"], 12)};  // which have much in common
   Embedded embedded_{model_.parts(), requests_.batch};
 };
 

@@ -32,4 +32,12 @@ Json OneRequest(const Json& columns, size_t request) {
   return one;
 }
 
+Json Repeated(Json columns, size_t times) {
+  for (auto& [name, rows] : columns.items()) {
+    const Json once = rows;
+    for (size_t i = 1; i < times; ++i) rows.insert(rows.end(), once.begin(), once.end());
+  }
+  return columns;
+}
+
 }  // namespace din_infer::testing

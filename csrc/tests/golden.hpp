@@ -24,4 +24,7 @@ using Requests = JsonBatch;
 // Request `request` of `columns` alone.
 Json OneRequest(const Json& columns, size_t request);
 
+// The requests of `columns`, `times` over.
+Json Repeated(Json columns, size_t times);
+
 }  // namespace din_infer::testing
