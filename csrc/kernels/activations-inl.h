@@ -95,6 +95,7 @@ inline constexpr float kLargestPower = 0x1.f7fffep6f;  // the float below 126
 
 // Powers of two in a sigmoid: 2^t = 2^(n + f), n a multiple of 1 / 2^kStepBits. Where one instruction looks up a table
 // of a vector or two, 2^n comes from there and the polynomial of f may be short. kShortPower are its coefficients.
+// OneOverOnePlusBounded is 1 / (1 + 2^t) for t < 126.
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 64
 inline constexpr Powers kFastPowers = Powers::kInRange;
 inline constexpr int kStepBits = 5;
@@ -130,65 +131,68 @@ HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
   const auto rest = Each<kN>([&](int i) { return hn::NegMulAdd(x[i], near[i], hn::Set(D(), 1.0f)); });
   return Each<kN>([&](int i) { return hn::MulAdd(near[i], rest[i], near[i]); });
 }
+
+template <int kN>
+HWY_INLINE Vectors<kN> OneOverOnePlusBounded(const Vectors<kN>& t) {
+  const D d;
+  Vectors<kN> f;
+  const auto power = SteppedPower(t, f);
+  auto p = Each<kN>([&](int i) { return hn::MulAdd(hn::Set(d, kShortPower[0]), f[i], hn::Set(d, kShortPower[1])); });
+  p = Each<kN>([&](int i) { return hn::MulAdd(p[i], f[i], hn::Set(d, kShortPower[2])); });
+  return Reciprocal(Each<kN>([&](int i) { return hn::MulAdd(power[i], p[i], hn::Set(d, 1.0f)); }));
+}
 #else
 inline constexpr Powers kFastPowers = Powers::kAll;
+// Here 1 / (1 + 2^t) = s / (s + p) with s = scale / 2^n and p = scale 2^f, and the scale is such that p's first
+// coefficient is 1. That is two additions where 2^n p + 1 takes multiply-adds, each of which keeps two pipes of a Zen 3
+// busy. InverseBits gives the bits of s less n, moved to where the exponent stands.
 #if HWY_ARCH_X86 && HWY_MAX_BYTES == 32
 inline constexpr int kStepBits = 3;
-inline constexpr float kShortPower[] = {5.5496223e-2f, 0.24025764f, 0.69314724f, 1.0f};  // |f| <= 1/16: 2.5e-8
-// Entry j is the bits of 2^(j / 8) less j << 20: n's bits, moved to where the exponent stands, bring j along.
-alignas(32) inline constexpr int32_t kPowers[8] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
-                                                   0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
-HWY_INLINE hn::Vec<hn::RebindToSigned<D>> PowerBits(hn::Vec<hn::RebindToSigned<D>> n) {
-  return {_mm256_permutevar8x32_epi32(hn::Load(hn::RebindToSigned<D>(), kPowers).raw, n.raw)};
+inline constexpr float kShortPower[] = {4.32916832f, 12.4893866f, 18.0183754f};  // |f| <= 1/16: within 2.0e-8
+// Entry j is the bits of scale / 2^(j / 8) and j << 20, which n's bits take away again.
+alignas(32) inline constexpr int32_t kInverses[8] = {0x419025a2, 0x41942ef2, 0x41926ce7, 0x418e4e19,
+                                                     0x418bdaca, 0x418aef7f, 0x418b6baf, 0x418d3184};
+HWY_INLINE hn::Vec<hn::RebindToSigned<D>> InverseBits(hn::Vec<hn::RebindToSigned<D>> n) {
+  return {_mm256_permutevar8x32_epi32(hn::Load(hn::RebindToSigned<D>(), kInverses).raw, n.raw)};
 }
 #else
 inline constexpr int kStepBits = 0;
-inline constexpr float kShortPower[] = {1.32764608e-3f, 9.67555307e-3f, 5.55071346e-2f,
-                                        2.40221202e-1f, 6.93146944e-1f, 1.00000012f};  // |f| <= 1/2: 1.6e-7
-HWY_INLINE hn::Vec<hn::RebindToSigned<D>> PowerBits(hn::Vec<hn::RebindToSigned<D>>) {
-  return hn::Set(hn::RebindToSigned<D>(), 0x3f800000);
+inline constexpr float kShortPower[] = {7.28773546f, 41.8086472f, 180.937531f, 522.086731f,
+                                        753.212219f};  // |f| <= 1/2: within 7.7e-8
+HWY_INLINE hn::Vec<hn::RebindToSigned<D>> InverseBits(hn::Vec<hn::RebindToSigned<D>>) {
+  return hn::Set(hn::RebindToSigned<D>(), 0x443c4d94);  // of 753.21216
 }
 #endif
 
-// 2^n, and f. n is the nearest to t <= 126.
 template <int kN>
-HWY_INLINE Vectors<kN> SteppedPower(const Vectors<kN>& exponents, Vectors<kN>& f) {
+HWY_INLINE Vectors<kN> OneOverOnePlusBounded(const Vectors<kN>& exponents) {
   const D d;
   const hn::RebindToSigned<D> di;
-  const V magic = hn::Set(d, 12582912.0f / (1 << kStepBits));  // t + magic has n in its low bits
-  const auto t = Each<kN>([&](int i) { return AtLeast(hn::Set(d, -126.0f), exponents[i]); });
+  const V magic = hn::Set(d, 12582912.0f / (1 << kStepBits));  // t + magic has the nearest n in its low bits
+  const auto t = Each<kN>([&](int i) { return AtLeast(hn::Set(d, -100.0f), exponents[i]); });  // s stays finite
   const auto rounded = Each<kN>([&](int i) { return hn::Add(t[i], magic); });
   const auto whole = Each<kN>([&](int i) { return hn::Sub(rounded[i], magic); });
-  f = Each<kN>([&](int i) { return hn::Sub(t[i], whole[i]); });
-  return Each<kN>([&](int i) {
+  const auto f = Each<kN>([&](int i) { return hn::Sub(t[i], whole[i]); });
+  const auto s = Each<kN>([&](int i) {
     const auto n = hn::BitCast(di, rounded[i]);
-    return hn::BitCast(d, hn::Add(PowerBits(n), hn::ShiftLeft<23 - kStepBits>(n)));
+    return hn::BitCast(d, hn::Sub(InverseBits(n), hn::ShiftLeft<23 - kStepBits>(n)));
   });
-}
-
-template <int kN>
-HWY_INLINE Vectors<kN> Reciprocal(const Vectors<kN>& x) {
-  return Each<kN>([&](int i) { return hn::Div(hn::Set(D(), 1.0f), x[i]); });
+  auto p = Each<kN>([&](int i) { return hn::Add(f[i], hn::Set(d, kShortPower[0])); });
+#pragma GCC unroll 8
+  for (size_t c = 1; c < sizeof(kShortPower) / sizeof(float); ++c) {
+    p = Each<kN>([&](int i) { return hn::MulAdd(p[i], f[i], hn::Set(d, kShortPower[c])); });
+  }
+  return Each<kN>([&](int i) { return hn::Div(s[i], hn::Add(p[i], s[i])); });
 }
 #endif
 
 // 1 / (1 + 2^t). Coarser than Exp, and cheaper: t is rounded once, and of the relative error of 2^t the quotient keeps
-// at most a quarter. A sigmoid is within 1.05e-7 with AVX-512, 0.96e-7 with AVX2 and 1.14e-7 elsewhere: 2 ulp of
+// at most a quarter. A sigmoid is within 1.05e-7 with AVX-512, 1.03e-7 with AVX2 and 1.12e-7 elsewhere: 2 ulp of
 // numbers from 1/2 to 1.
 template <Powers kPowers, int kN>
-HWY_INLINE Vectors<kN> OneOverOnePlusPower(Vectors<kN> t) {
-  const D d;
-  if constexpr (kPowers == Powers::kAll) {
-    t = Each<kN>([&](int i) { return AtMost(hn::Set(d, kLargestPower), t[i]); });
-  }
-  Vectors<kN> f;
-  const auto power = SteppedPower(t, f);
-  auto p = Each<kN>([&](int i) { return hn::MulAdd(hn::Set(d, kShortPower[0]), f[i], hn::Set(d, kShortPower[1])); });
-#pragma GCC unroll 8
-  for (size_t c = 2; c < sizeof(kShortPower) / sizeof(float); ++c) {
-    p = Each<kN>([&](int i) { return hn::MulAdd(p[i], f[i], hn::Set(d, kShortPower[c])); });
-  }
-  return Reciprocal(Each<kN>([&](int i) { return hn::MulAdd(power[i], p[i], hn::Set(d, 1.0f)); }));
+HWY_INLINE Vectors<kN> OneOverOnePlusPower(const Vectors<kN>& t) {
+  if constexpr (kPowers == Powers::kInRange) return OneOverOnePlusBounded(t);
+  return OneOverOnePlusBounded(Each<kN>([&](int i) { return AtMost(hn::Set(D(), kLargestPower), t[i]); }));
 }
 
 // tanh(x) = -m / (2 + m) with m = e^(-2|x|) - 1, which keeps its relative accuracy near 0: within 2.5 ulp.
