@@ -93,8 +93,8 @@ ActivationUnit::ActivationUnit(const UnitSemantics& semantics, int64_t dim, cons
 
 size_t ActivationUnit::scratch() const {
   const size_t fold = static_cast<size_t>(kernels::kAffineRows * dim_);
-  // Scores of a block and what they give, for each query, and the layers'.
-  const size_t pool = static_cast<size_t>(kGroup * (kBlock + dim_)) + layers_.scratch();
+  // Tiles of a block, its scores and what they give, for each query, and the layers'.
+  const size_t pool = static_cast<size_t>(kBlock * dim_ + kGroup * (kBlock + dim_)) + layers_.scratch();
   return std::max(fold, pool);
 }
 
@@ -154,27 +154,30 @@ ActivationUnit ActivationUnit::ForKeys(const UnitSemantics& semantics, int64_t d
   return ActivationUnit(semantics, dim, other);
 }
 
-void ActivationUnit::ScoreBlock(const float* folded, const PackedKeys& keys, Range range, float* scratch,
+kernels::BlockKeys ActivationUnit::Block(const UnitKeys& keys, Range range, float* room) const {
+  const float* tiles = keys.tiles + range.begin * dim_;
+  if (keys.rows != nullptr) {
+    PackTiles(keys.rows + range.begin * dim_, dim_, range.size(), dim_, room);
+    tiles = room;
+  }
+  return {tiles, dim_, range.size(), keys.counts == nullptr ? nullptr : keys.counts + range.begin};
+}
+
+void ActivationUnit::ScoreBlock(const float* folded, const kernels::BlockKeys& block, float* scratch,
                                 float* scores) const {
   const int64_t tile = Kernels().tile;
-  for (int64_t t = range.begin; t < range.end; t += tile) {
-    Scores(folded, keys.tiles + t * dim_, std::min(tile, range.end - t), scratch, scores + (t - range.begin));
+  for (int64_t t = 0; t < block.count; t += tile) {
+    Scores(folded, block.tiles + t * dim_, std::min(tile, block.count - t), scratch, scores + t);
   }
 }
 
-void ActivationUnit::PoolScoredBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores,
-                                     kernels::Partial* partials, float* interests) const {
-  const float* counts = keys.counts == nullptr ? nullptr : keys.counts + range.begin;
-  Kernels().pool({keys.tiles + range.begin * dim_, dim_, range.size(), counts}, softmax_, queries, scores, partials,
-                 interests);
-}
-
-kernels::Partial ActivationUnit::PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
+kernels::Partial ActivationUnit::PoolBlock(const float* folded, const UnitKeys& keys, int64_t block, float* scratch,
                                            float* interest) const {
-  const Range range = BlockRange(keys, block);
+  float* scores = scratch + kBlock * dim_;
+  const kernels::BlockKeys block_keys = Block(keys, BlockRange(keys, block), scratch);
   kernels::Partial partial{};
-  ScoreBlock(folded, keys, range, scratch + kBlock, scratch);
-  PoolScoredBlock(keys, range, 1, scratch, &partial, interest);
+  ScoreBlock(folded, block_keys, scores + kBlock, scores);
+  Kernels().pool(block_keys, softmax_, 1, scores, &partial, interest);
   return partial;
 }
 
@@ -188,11 +191,11 @@ void ActivationUnit::Join(const kernels::Partial* partials, const float* block_i
   Finish(total, interest);
 }
 
-void ActivationUnit::Pool(const float* const* folded, int64_t queries, const PackedKeys& keys, float* scratch,
+void ActivationUnit::Pool(const float* const* folded, int64_t queries, const UnitKeys& keys, float* scratch,
                           float* interests, int64_t stride) const {
-  float* layers_scratch = scratch + kGroup * (kBlock + dim_);
-  const auto score = [&](Range range, float* scores) {
-    for (int64_t q = 0; q < queries; ++q) ScoreBlock(folded[q], keys, range, layers_scratch, scores + q * kBlock);
+  float* layers_scratch = scratch + kBlock * dim_ + kGroup * (kBlock + dim_);
+  const auto score = [&](const kernels::BlockKeys& block, Range, float* scores) {
+    for (int64_t q = 0; q < queries; ++q) ScoreBlock(folded[q], block, layers_scratch, scores + q * kBlock);
   };
   PoolScored(queries, keys, score, scratch, interests, stride);
 }

@@ -11,11 +11,13 @@
 
 namespace din_infer {
 
-// A history's distinct keys in tiles, packed once per request for all its candidates.
-struct PackedKeys {
+// A history's distinct keys: in tiles, packed once for all candidates of the request, or as rows, which are packed block
+// by block where they are read, for the only candidate.
+struct UnitKeys {
   const float* tiles = nullptr;
   int64_t count = 0;
   const float* counts = nullptr;  // [count], how often each key occurs; null: once
+  const float* rows = nullptr;    // [count, dim], where there are no tiles
 };
 
 class ActivationUnit {
@@ -38,18 +40,18 @@ class ActivationUnit {
 
   // The user interests [queries, dim], `stride` floats apart, that the history's keys give under up to kGroup folded
   // queries; zeros for an empty history.
-  void Pool(const float* const* folded, int64_t queries, const PackedKeys& keys, float* scratch, float* interests,
+  void Pool(const float* const* folded, int64_t queries, const UnitKeys& keys, float* scratch, float* interests,
             int64_t stride) const;
 
-  // The same where the keys' scores are known: score(range of keys, scores) writes those of a block, [queries][kBlock].
+  // The same where score(block, its range of keys, scores) writes a block's scores, [queries][kBlock].
   template <class Score>
-  void PoolScored(int64_t queries, const PackedKeys& keys, const Score& score, float* scratch, float* interests,
+  void PoolScored(int64_t queries, const UnitKeys& keys, const Score& score, float* scratch, float* interests,
                   int64_t stride) const;
 
   // Pool in parts: the results of blocks [0, Blocks(keys)), each [dim] floats and a Partial, in any order and on
   // any thread, then Join, which adds them up in their order. The bits are those of Pool.
-  static int64_t Blocks(const PackedKeys& keys) { return (keys.count + kernels::kBlock - 1) / kernels::kBlock; }
-  kernels::Partial PoolBlock(const float* folded, const PackedKeys& keys, int64_t block, float* scratch,
+  static int64_t Blocks(const UnitKeys& keys) { return (keys.count + kernels::kBlock - 1) / kernels::kBlock; }
+  kernels::Partial PoolBlock(const float* folded, const UnitKeys& keys, int64_t block, float* scratch,
                              float* interest) const;
   void Join(const kernels::Partial* partials, const float* block_interests, int64_t blocks, float* interest) const;
 
@@ -67,12 +69,12 @@ class ActivationUnit {
 
  private:
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const ScaledParameters& scaled);
-  static Range BlockRange(const PackedKeys& keys, int64_t block) {
+  static Range BlockRange(const UnitKeys& keys, int64_t block) {
     return {block * kernels::kBlock, std::min((block + 1) * kernels::kBlock, keys.count)};
   }
-  void ScoreBlock(const float* folded, const PackedKeys& keys, Range range, float* scratch, float* scores) const;
-  void PoolScoredBlock(const PackedKeys& keys, Range range, int64_t queries, float* scores, kernels::Partial* partials,
-                       float* interests) const;
+  // With room for the tiles of kBlock rows.
+  kernels::BlockKeys Block(const UnitKeys& keys, Range range, float* room) const;
+  void ScoreBlock(const float* folded, const kernels::BlockKeys& block, float* scratch, float* scores) const;
   void Finish(const kernels::Partial& total, float* interest) const;  // divides by softmax's sum
 
   int64_t dim_, units_;  // units: of the first layer, 1 where it is the output
@@ -85,9 +87,10 @@ class ActivationUnit {
 };
 
 template <class Score>
-void ActivationUnit::PoolScored(int64_t queries, const PackedKeys& keys, const Score& score, float* scratch,
+void ActivationUnit::PoolScored(int64_t queries, const UnitKeys& keys, const Score& score, float* scratch,
                                 float* interests, int64_t stride) const {
-  float* scores = scratch;
+  float* room = scratch;
+  float* scores = room + kernels::kBlock * dim_;
   float* block_interests = scores + kGroup * kernels::kBlock;
   kernels::Partial totals[kGroup], partials[kGroup];
   for (int64_t q = 0; q < queries; ++q) {
@@ -96,8 +99,9 @@ void ActivationUnit::PoolScored(int64_t queries, const PackedKeys& keys, const S
   }
   for (int64_t block = 0; block < Blocks(keys); ++block) {
     const Range range = BlockRange(keys, block);
-    score(range, scores);
-    PoolScoredBlock(keys, range, queries, scores, partials, block_interests);
+    const kernels::BlockKeys block_keys = Block(keys, range, room);
+    score(block_keys, range, scores);
+    kernels::Kernels().pool(block_keys, softmax_, queries, scores, partials, block_interests);
     for (int64_t q = 0; q < queries; ++q) {
       kernels::Kernels().merge(dim_, softmax_, partials[q], block_interests + q * dim_, &totals[q],
                                interests + q * stride);

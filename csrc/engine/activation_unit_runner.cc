@@ -60,7 +60,6 @@ struct ActivationUnitRunner::State {
 
   // Keys of one request that one thread packs at a time, the first of which is key `first` of the request.
   struct Stretch {
-    size_t request;
     float* tiles;  // of the request's keys
     Range rows;
     int64_t first;
@@ -71,17 +70,18 @@ struct ActivationUnitRunner::State {
     size_t Bytes() const { return BytesOfAll(runner, tiles, counts, keys, stretches); }
 
     UnitRunner runner;
-    FloatBuffer tiles;                // of all requests
-    std::vector<FloatBuffer> counts;  // one per request
-    std::vector<PackedKeys> keys;
+    FloatBuffer tiles, counts;  // of all requests
+    std::vector<UnitKeys> keys;
     std::vector<Stretch> stretches;
   };
 
   size_t ScratchBytes() const { return scratch.Bytes(); }
   void Shrink() { scratch = {}; }
 
-  void FindStretches(const Rows& rows, bool counted);  // of what is to be packed, having made room for it
-  void Pack(const Rows& rows, const int64_t* counts, const Stretch& stretch);
+  // Each request's keys, and the stretches of what is to be packed, having made room for it: what several candidates
+  // read.
+  void FindKeys(const Rows& rows, const int64_t* counts, const int64_t* candidates);
+  void Pack(const Rows& rows, const Stretch& stretch);
 
   SharedUnit shared;
   Parallel parallel;
@@ -89,26 +89,29 @@ struct ActivationUnitRunner::State {
   Scratch scratch;
 };
 
-void ActivationUnitRunner::State::FindStretches(const Rows& rows, bool counted) {
-  std::vector<PackedKeys>& keys = scratch.keys;
+void ActivationUnitRunner::State::FindKeys(const Rows& rows, const int64_t* key_counts, const int64_t* candidates) {
+  const int64_t *offsets = rows.offsets.data, dim = shared.unit->dim();
+  std::vector<UnitKeys>& keys = scratch.keys;
+  keys.resize(static_cast<size_t>(rows.offsets.size - 1));
+  if (key_counts != nullptr) {
+    std::copy(key_counts, key_counts + rows.rows, Reserve(scratch.counts, static_cast<size_t>(rows.rows)));
+  }
   for (size_t r = 0; r < keys.size(); ++r) {
-    const int64_t size = rows.offsets.data[r + 1] - rows.offsets.data[r];
-    keys[r] = {nullptr, size, counted ? Reserve(scratch.counts[r], static_cast<size_t>(size)) : nullptr};
+    keys[r] = {nullptr, offsets[r + 1] - offsets[r]};
+    if (key_counts != nullptr) keys[r].counts = scratch.counts.data() + offsets[r];
+    if (candidates[r + 1] - candidates[r] <= 1) keys[r].rows = rows.values + offsets[r] * dim;
   }
   scratch.stretches.clear();
-  MakeRoom(shared.unit->dim(), scratch.tiles, keys, [&](size_t request, Range some, float* place) {
-    const int64_t begin = rows.offsets.data[request];
-    scratch.stretches.push_back({request, place, {begin + some.begin, begin + some.end}, some.begin});
+  MakeRoom(dim, scratch.tiles, keys, [&](size_t request, Range some, float* place) {
+    const int64_t begin = offsets[request];
+    scratch.stretches.push_back({place, {begin + some.begin, begin + some.end}, some.begin});
   });
 }
 
-void ActivationUnitRunner::State::Pack(const Rows& rows, const int64_t* key_counts, const Stretch& stretch) {
+void ActivationUnitRunner::State::Pack(const Rows& rows, const Stretch& stretch) {
   const int64_t dim = shared.unit->dim();
   kernels::Kernels().pack_columns(rows.values + stretch.rows.begin * dim, dim, stretch.rows.size(), dim, stretch.tiles,
                                   stretch.first);
-  if (key_counts == nullptr) return;
-  std::copy(key_counts + stretch.rows.begin, key_counts + stretch.rows.end,
-            scratch.counts[stretch.request].begin() + stretch.first);
 }
 
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params,
@@ -146,11 +149,9 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   State& state = *state_;
   const ScratchCap call(state, state.max_scratch_bytes);
   State::Scratch& scratch = state.scratch;
-  scratch.keys.resize(static_cast<size_t>(requests));
-  GrowTo(scratch.counts, scratch.keys.size());
-  state.FindStretches(keys, counts != nullptr);
+  state.FindKeys(keys, counts, queries.offsets.data);
   state.parallel.For(static_cast<int64_t>(scratch.stretches.size()), [&](int64_t item, int) {
-    state.Pack(keys, counts, scratch.stretches[static_cast<size_t>(item)]);
+    state.Pack(keys, scratch.stretches[static_cast<size_t>(item)]);
   });
   scratch.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
                      {scratch.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);

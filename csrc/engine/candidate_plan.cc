@@ -85,7 +85,7 @@ void CandidatePlan::AddUnit(const Wave& wave, size_t history, bool auto_fold, Pa
     for (int64_t c = 0; c < candidates_.size(); ++c) folds += folds_alone(c);
   }
   std::atomic<int64_t> distinct{0};
-  const std::vector<PackedKeys>& packed = wave.Keys(history);
+  const std::vector<UnitKeys>& packed = wave.Keys(history);
   parallel.For((candidates_.size() + kGroup - 1) / kGroup, [&](int64_t group, int slot) {
     NeededKeys& needed = scratch_[static_cast<size_t>(slot)].needed;
     for (int64_t c = group * kGroup; c < std::min((group + 1) * kGroup, candidates_.size()); ++c) {
@@ -136,10 +136,10 @@ int64_t CandidatePlan::TowerEstimate(int64_t requests, int64_t pairs) const {
 
 void CandidatePlan::FindKeys(const Wave& wave, size_t history, Parallel& parallel) {
   Keys& keys = keys_[history];
-  const std::vector<PackedKeys>& packed = wave.Keys(history);
+  const std::vector<UnitKeys>& packed = wave.Keys(history);
   const int64_t dim = parts_.histories[history].keys.width(), tile = Kernels().tile;
   keys.offsets.assign(1, 0);
-  for (const PackedKeys& request : packed) keys.offsets.push_back(keys.offsets.back() + request.count);
+  for (const UnitKeys& request : packed) keys.offsets.push_back(keys.offsets.back() + request.count);
   const auto row = [&](int64_t request, int64_t item, int, float* out) {
     const float* column = packed[static_cast<size_t>(request)].tiles + ColumnPlace(item, dim);
     for (int64_t i = 0; i < dim; ++i) out[i] = column[i * tile];
@@ -333,12 +333,12 @@ void CandidatePlan::PoolTile(const Wave& wave, const Tile& tile, Range chunk, Sc
   for (size_t h = 0; h < keys_.size(); ++h) {
     const Keys& keys = keys_[h];
     const HistoryPart& part = parts_.histories[h];
-    const PackedKeys& packed = wave.Keys(h)[static_cast<size_t>(tile.request)];
+    const UnitKeys& packed = wave.Keys(h)[static_cast<size_t>(tile.request)];
     const int32_t* numbers = keys.distinct.Numbers(keys.offsets[static_cast<size_t>(tile.request)]);
     for (int64_t first = 0; first < tile.places.size(); first += kGroup) {
       const int64_t count = std::min(kGroup, tile.places.size() - first);
       const int32_t* places = by_request_.data() + tile.places.begin + first;
-      const auto gather = [&](Range range, float* scores) {
+      const auto gather = [&](const kernels::BlockKeys&, Range range, float* scores) {
         for (int64_t c = 0; c < count; ++c, scores += kernels::kBlock) {
           const int64_t place = *candidates_.Numbers(places[c]) - chunk.begin;
           const float* weights = keys.weights.data() + place / kGroup * keys.distinct.size() * kGroup + place % kGroup;
@@ -359,7 +359,7 @@ void CandidatePlan::PoolTileAlone(const Wave& wave, const Tile& tile, const Para
   for (const HistoryPart& part : parts_.histories) {
     const ActivationUnit& unit = *part.unit;
     const size_t history = static_cast<size_t>(&part - parts_.histories.data());
-    const PackedKeys& packed = wave.Keys(history)[static_cast<size_t>(tile.request)];
+    const UnitKeys& packed = wave.Keys(history)[static_cast<size_t>(tile.request)];
     float* queries = Reserve(scratch.queries, static_cast<size_t>(kGroup * unit.dim()));
     float* folded = Reserve(scratch.folded, static_cast<size_t>(kGroup * unit.folded_size()));
     Reserve(scratch.unit, unit.scratch());

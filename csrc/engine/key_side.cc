@@ -37,7 +37,7 @@ void KeySideRunner::Reserve(const ActivationUnit& unit, int64_t keys, int thread
   }
 }
 
-void KeySideRunner::Run(const ActivationUnit& unit, const PackedKeys& keys, const float* queries, int64_t query_stride,
+void KeySideRunner::Run(const ActivationUnit& unit, const UnitKeys& keys, const float* queries, int64_t query_stride,
                         int64_t count, float* interests, int64_t interest_stride, Parallel& parallel) {
   const int64_t dim = unit.dim(), tile = Kernels().tile;
   Reserve(unit, keys.count, parallel.threads());

@@ -14,18 +14,21 @@ namespace din_infer {
 // Tiles of keys that a thread fills at a time: some microseconds.
 inline constexpr int64_t kStretchTiles = 8;
 
-// Room in `tiles` for the keys [dim] of all requests, of which `packed` has the counts and gets the places. One piece
-// of memory: of pieces of their own each would grow to the longest history it ever held. each(request, keys, tiles of
-// the request) is called for what one thread is to fill at a time.
+// Room in `tiles` for the keys [dim] of all requests that have no rows, of which `packed` has the counts and gets the
+// places. One piece of memory: of pieces of their own each would grow to the longest history it ever held.
+// each(request, keys, tiles of the request) is called for what one thread is to fill at a time.
 template <class Each>
-void MakeRoom(int64_t dim, FloatBuffer& tiles, std::vector<PackedKeys>& packed, const Each& each) {
+void MakeRoom(int64_t dim, FloatBuffer& tiles, std::vector<UnitKeys>& packed, const Each& each) {
   size_t size = 0;
-  for (const PackedKeys& keys : packed) size += static_cast<size_t>(WholeTiles(keys.count) * dim);
+  for (const UnitKeys& keys : packed) {
+    if (keys.rows == nullptr) size += static_cast<size_t>(WholeTiles(keys.count) * dim);
+  }
   if (tiles.size() < size) FloatBuffer().swap(tiles);  // before there is more, not beside it
   float* place = Reserve(tiles, size);
   const int64_t step = kStretchTiles * kernels::Kernels().tile;
   for (size_t request = 0; request < packed.size(); ++request) {
-    PackedKeys& keys = packed[request];
+    UnitKeys& keys = packed[request];
+    if (keys.rows != nullptr) continue;
     FillTiles(keys.count, dim, place);
     keys.tiles = place;
     for (int64_t first = 0; first < keys.count; first += step) {

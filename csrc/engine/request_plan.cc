@@ -78,7 +78,7 @@ size_t RequestPlan::Scratch() const {
 
 // The base model: every behaviour weighs 1 (sum) or 1 / T (mean), so all candidates share the pooled vector.
 void RequestPlan::EqualPooling(const Wave& wave, size_t history, int64_t request, float* scratch) {
-  const PackedKeys& keys = wave.Keys(history)[static_cast<size_t>(request)];
+  const UnitKeys& keys = wave.Keys(history)[static_cast<size_t>(request)];
   const int64_t dim = parts_.histories[history].keys.width();
   const kernels::KernelTable& kernel = kernels::Kernels();
   float* ones = scratch;

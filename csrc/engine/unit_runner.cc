@@ -82,7 +82,7 @@ void UnitRunner::Run(const ActivationUnit& unit, const ActivationUnit* key_side,
   WholeRequests(batch.offsets, batch.Requests(), whole_);
   if (key_side != nullptr) {
     const auto pays = [&](const CandidateGroup& request) {
-      const PackedKeys& keys = batch.Keys(request.request);
+      const UnitKeys& keys = batch.Keys(request.request);
       return keys.counts == nullptr && KeySidePays(unit, keys.count, request.candidates.size());
     };
     Move(whole_, key_side_, pays);
@@ -229,7 +229,7 @@ void UnitRunner::RunBundle(const ActivationUnit& unit, FoldCache* cache, const U
   {
     const StepTimer timer = parallel.Time(slot, Step::kFold);
     scratch.rows.clear();
-    each_group([&](const PackedKeys& keys, Range candidates) {
+    each_group([&](const UnitKeys& keys, Range candidates) {
       for (int64_t row = candidates.begin; keys.count > 0 && row < candidates.end; ++row) scratch.rows.push_back(row);
     });
     const auto row = [&](size_t c) { return scratch.rows[c]; };
@@ -239,7 +239,7 @@ void UnitRunner::RunBundle(const ActivationUnit& unit, FoldCache* cache, const U
   }
   const StepTimer timer = parallel.Time(slot, Step::kUnit);
   const float* const* folds = scratch.folds.data();
-  each_group([&](const PackedKeys& keys, Range candidates) {
+  each_group([&](const UnitKeys& keys, Range candidates) {
     unit.Pool(folds, candidates.size(), keys, scratch.unit.data(),
               batch.interests + candidates.begin * batch.interest_stride, batch.interest_stride);
     if (keys.count > 0) folds += candidates.size();  // none is read where there are no keys

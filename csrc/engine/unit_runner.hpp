@@ -25,7 +25,7 @@ void WholeRequests(const int64_t* offsets, int64_t requests, std::vector<Candida
 // Each request's history and queries: its queries are rows [offsets[r], offsets[r + 1]) of `queries`, and the same rows
 // of `interests` receive the pooled keys. Rows are query_stride and interest_stride floats apart.
 struct UnitBatch {
-  const std::vector<PackedKeys>& keys;
+  const std::vector<UnitKeys>& keys;
   const int64_t* offsets;
   const float* queries;
   int64_t query_stride;
@@ -33,7 +33,7 @@ struct UnitBatch {
   int64_t interest_stride;
 
   int64_t Requests() const { return static_cast<int64_t>(keys.size()); }
-  const PackedKeys& Keys(int64_t request) const { return keys[static_cast<size_t>(request)]; }
+  const UnitKeys& Keys(int64_t request) const { return keys[static_cast<size_t>(request)]; }
 };
 
 class UnitRunner {

@@ -16,7 +16,7 @@ struct User::State {
     FloatBuffer tiles;
     int64_t count = 0;
 
-    PackedKeys Packed() const { return {tiles.data(), count, nullptr}; }
+    UnitKeys Packed() const { return {tiles.data(), count, nullptr}; }
   };
 
   explicit State(Model shared_model) : model(std::move(shared_model)), parts(model.parts()) {}

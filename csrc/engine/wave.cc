@@ -33,7 +33,7 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
   ReserveAll(scratch_, static_cast<size_t>(tower.shared_width()) + tower.scratch());
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
-    histories_[h].keys.assign(count, user == nullptr ? PackedKeys{} : user->histories[h].Packed());
+    histories_[h].keys.assign(count, user == nullptr ? UnitKeys{} : user->histories[h].Packed());
     if (user == nullptr) FindStretches(h);
   }
   const int64_t stretches = static_cast<int64_t>(stretches_.size());

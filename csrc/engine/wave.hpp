@@ -26,7 +26,7 @@ class Wave {
   Range CandidatesOf(int64_t request) const {
     return {offsets_[static_cast<size_t>(request)], offsets_[static_cast<size_t>(request) + 1]};
   }
-  const std::vector<PackedKeys>& Keys(size_t history) const { return histories_[history].keys; }
+  const std::vector<UnitKeys>& Keys(size_t history) const { return histories_[history].keys; }
   const float* Bias(int64_t request) const;  // of the tower: its share of user and context
 
   // Whether every request has all candidates of the first.
@@ -47,7 +47,7 @@ class Wave {
  private:
   struct History {
     FloatBuffer tiles;  // of all requests, but for a user's
-    std::vector<PackedKeys> keys;
+    std::vector<UnitKeys> keys;
     size_t unknown_at;  // of its first feature among a thread's counts
 
     size_t Bytes() const { return BytesOfAll(tiles, keys); }

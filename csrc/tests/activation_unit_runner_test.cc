@@ -18,7 +18,7 @@ using testing::GoldenPath;
 using testing::ParamsOf;
 using testing::RandomUnit;
 
-constexpr int64_t kDim = 7;
+constexpr int64_t kDim = 7, kKeys = 800;
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
 UnitSemantics Dice() {
@@ -39,13 +39,17 @@ ActivationUnitRunnerOptions AutoFold() {
 // Three requests: 40, 0 and 3 keys; 2, 1 and 4 queries.
 class RunnerTest : public ::testing::Test {
  protected:
+  RunnerTest() {
+    for (int64_t key = 0; key < kKeys; ++key) counts_.push_back(1 + key % 7);
+  }
+
   std::vector<float> Run(ActivationUnitRunner& runner) {
     std::vector<float> interests(queries_.size(), kPoison);
     runner.run(keys(), queries(), interests.data(), counts_.data());
     return interests;
   }
-  Rows keys() const { return {keys_.data(), 43, {key_offsets_.data(), 4}}; }
-  Rows queries() const { return {queries_.data(), 7, {query_offsets_.data(), 4}}; }
+  Rows keys() const { return {keys_.data(), kKeys, {key_offsets_.data(), 5}}; }
+  Rows queries() const { return {queries_.data(), 8, {query_offsets_.data(), 5}}; }
 
   void ExpectRefused(const std::function<void(ActivationUnitRunner&)>& run, const std::string& part) {
     ActivationUnitRunner runner(params_);
@@ -59,18 +63,19 @@ class RunnerTest : public ::testing::Test {
 
   RandomUnit random_{Dice(), kDim, 7};
   ActivationUnitParams params_ = ParamsOf(random_);
-  std::vector<int64_t> key_offsets_ = {0, 40, 40, 43}, query_offsets_ = {0, 2, 3, 7};
-  std::vector<int64_t> counts_ = std::vector<int64_t>(43, 2);
-  std::vector<float> keys_ = random_.Normal(43 * kDim, 1), queries_ = random_.Normal(7 * kDim, 1);
+  // One history of several blocks for two candidates, one for a candidate alone.
+  std::vector<int64_t> key_offsets_ = {0, 400, 400, 403, kKeys}, query_offsets_ = {0, 2, 3, 7, 8};
+  std::vector<int64_t> counts_;
+  std::vector<float> keys_ = random_.Normal(kKeys * kDim, 1), queries_ = random_.Normal(8 * kDim, 1);
 };
 
 TEST_F(RunnerTest, AgreesWithTheReference) {
   ActivationUnitRunner runner(params_);
   EXPECT_EQ(runner.dim(), kDim);
   const std::vector<float> interests = Run(runner);
-  for (size_t r = 0; r < 3; ++r) {
+  for (size_t r = 0; r < 4; ++r) {
     const std::vector<float> keys(keys_.begin() + key_offsets_[r] * kDim, keys_.begin() + key_offsets_[r + 1] * kDim);
-    const std::vector<float> counts(keys.size() / kDim, 2.0f);
+    const std::vector<float> counts(counts_.begin() + key_offsets_[r], counts_.begin() + key_offsets_[r + 1]);
     for (int64_t q = query_offsets_[r]; q < query_offsets_[r + 1]; ++q) {
       const auto expected = random_.Pool(keys, queries_.data() + q * kDim, counts);
       const auto bound = random_.Bound(keys, queries_.data() + q * kDim, counts);
@@ -85,6 +90,19 @@ TEST_F(RunnerTest, GivesTheSameBitsAgainOnThreadsAndFromASharedUnit) {
   ActivationUnitRunner runner(params_), threads(params_, {3}), shared(runner, {2});
   const std::vector<float> expected = Run(runner);
   for (ActivationUnitRunner* other : {&runner, &threads, &shared}) EXPECT_EQ(Run(*other), expected);
+}
+
+// Its keys are packed where they are read.
+TEST_F(RunnerTest, GivesACandidateAloneTheBitsThatItHasBesideAnother) {
+  const int64_t keys = key_offsets_[1], key_offsets[] = {0, keys}, query_offsets[] = {0, 1};
+  for (const int threads : {1, 3}) {
+    ActivationUnitRunner runner(params_, {threads});
+    const std::vector<float> expected = Run(runner);
+    std::vector<float> interest(kDim, kPoison);
+    runner.run({keys_.data(), keys, {key_offsets, 2}}, {queries_.data(), 1, {query_offsets, 2}}, interest.data(),
+               counts_.data());
+    EXPECT_EQ(interest, std::vector<float>(expected.begin(), expected.begin() + kDim)) << threads;
+  }
 }
 
 TEST_F(RunnerTest, GivesTheSameBitsAfterItsScratchMemoryIsFreed) {
@@ -197,19 +215,19 @@ TEST_F(RunnerTest, RefusesArraysThatDoNotFit) {
     ExpectRefused([&](Runner& runner) { runner.run(keys, queries, out.data()); }, part);
   };
   Rows keys = this->keys(), queries = this->queries();
-  refused({nullptr, 43, keys.offsets}, queries, "keys: expected values, got a null pointer");
-  refused({keys.values, 43, {nullptr, 4}}, queries, "keys.offsets: expected offsets, got a null pointer");
+  refused({nullptr, kKeys, keys.offsets}, queries, "keys: expected values, got a null pointer");
+  refused({keys.values, kKeys, {nullptr, 5}}, queries, "keys.offsets: expected offsets, got a null pointer");
   refused({keys.values, -1, keys.offsets}, queries, "keys: expected at least 0 rows, got -1");
   refused({keys.values, 44, keys.offsets}, queries,
           "keys.offsets: expected offsets that end at the number of values, 44");
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  const int64_t ends[] = {0, 5, 5, kMost};
-  refused({keys.values, kMost, {ends, 4}}, queries, "keys: expected at most ");
-  refused(keys, {queries.values, kMost, {ends, 4}}, "queries: expected at most ");
+  const int64_t ends[] = {0, 5, 5, 5, kMost};
+  refused({keys.values, kMost, {ends, 5}}, queries, "keys: expected at most ");
+  refused(keys, {queries.values, kMost, {ends, 5}}, "queries: expected at most ");
   refused({}, queries, "keys.offsets: expected at least 1 offset, got 0");
-  refused(keys, {queries.values, 7, {query_offsets_.data(), 3}}, "queries.offsets: expected 4 offsets, got 3");
-  const int64_t down[] = {0, 5, 3, 7};
-  refused(keys, {queries.values, 7, {down, 4}}, "queries.offsets: expected offsets that do not go down, got 5 then 3");
+  refused(keys, {queries.values, 7, {query_offsets_.data(), 4}}, "queries.offsets: expected 5 offsets, got 4");
+  const int64_t down[] = {0, 5, 3, 3, 8};
+  refused(keys, {queries.values, 8, {down, 5}}, "queries.offsets: expected offsets that do not go down, got 5 then 3");
   ExpectRefused([&](Runner& runner) { runner.run(keys, queries, nullptr); }, "interests: expected memory");
   counts_[3] = 0;
   ExpectRefused([&](Runner& runner) { runner.run(keys, queries, out.data(), counts_.data()); },
@@ -218,11 +236,11 @@ TEST_F(RunnerTest, RefusesArraysThatDoNotFit) {
 
 TEST_F(RunnerTest, RunsNoRequestsAndNoQueries) {
   ActivationUnitRunner runner(params_);
-  const int64_t none[] = {0, 0, 0, 0};
+  const int64_t none[] = {0, 0, 0, 0, 0};
   runner.run({nullptr, 0, {none, 1}}, {nullptr, 0, {none, 1}}, nullptr);
-  runner.run(keys(), {nullptr, 0, {none, 4}}, nullptr);
+  runner.run(keys(), {nullptr, 0, {none, 5}}, nullptr);
   std::vector<float> interests(queries_.size(), kPoison);
-  runner.run({nullptr, 0, {none, 4}}, queries(), interests.data());
+  runner.run({nullptr, 0, {none, 5}}, queries(), interests.data());
   EXPECT_EQ(interests, std::vector<float>(queries_.size(), 0.0f));
 }
 

@@ -39,12 +39,12 @@ std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& k
                            FoldCache* cache = nullptr) {
   const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
   const FloatBuffer tiles = Tiles(keys, random.dim());
-  const PackedKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
+  const UnitKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
                           counts.empty() ? nullptr : counts.data()};
   const int64_t offsets[] = {0, static_cast<int64_t>(queries.size()) / random.dim()};
   std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
   Parallel parallel(threads);
-  const std::vector<PackedKeys> histories = {packed};
+  const std::vector<UnitKeys> histories = {packed};
   const ActivationUnit key_side = ActivationUnit::ForKeys(random.semantics(), random.dim(), random.parameters());
   UnitRunner().Run(unit, auto_fold ? &key_side : nullptr, cache,
                    {histories, offsets, queries.data(), random.dim(), interests.data(), random.dim()}, parallel);
@@ -193,7 +193,7 @@ TEST(ActivationUnit, SameBitsWhereThreadsShareTheLongHistoriesOfABatch) {
       const std::vector<int64_t> lengths = {20, 9000, 0, 3000, 9000, 17, 2000, 193, 500},
                                  candidates = {3, 1, 2, 0, 18, 40, 1, 25, 3};
       std::vector<FloatBuffer> tiles;
-      std::vector<PackedKeys> histories;
+      std::vector<UnitKeys> histories;
       std::vector<int64_t> offsets = {0};
       for (size_t r = 0; r < lengths.size(); ++r) {
         tiles.push_back(Tiles(random.Normal(lengths[r] * kDim, 1), kDim));
@@ -226,7 +226,7 @@ TEST(ActivationUnit, SameBitsWhereRequestsHaveFewCandidates) {
     RandomUnit random(Unit({12}, Activation::kSigmoid, interaction, interaction == Interaction::kOuter), kDim, 3);
     const ActivationUnit unit(random.semantics(), kDim, random.parameters());
     std::vector<FloatBuffer> tiles;
-    std::vector<PackedKeys> histories;
+    std::vector<UnitKeys> histories;
     std::vector<int64_t> offsets = {0};
     std::vector<float> queries, expected;
     for (int64_t r = 0; r < kRequests; ++r) {
@@ -307,7 +307,7 @@ TEST(ActivationUnit, AnInterestHasTheSameBitsBesideAnyOthers) {
         std::vector<float> counts(static_cast<size_t>(length), 1);
         for (int64_t t = 0; t < length; t += 3) counts[static_cast<size_t>(t)] = 2;
         for (const float* often : {static_cast<const float*>(nullptr), static_cast<const float*>(counts.data())}) {
-          const PackedKeys keys{tiles.data(), length, often};
+          const UnitKeys keys{tiles.data(), length, often};
           const auto pool = [&](int64_t first, int64_t count) {
             const int64_t stride = dim + 1;
             std::vector<float> rows(static_cast<size_t>(count * stride)), interests;
