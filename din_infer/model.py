@@ -94,7 +94,8 @@ def load(
     """Loads a model file that `din-infer export` wrote.
 
     - `source`: a path, or the file's bytes; `folder`: where the external data of bytes lies;
-    - `threads`: how many a call may use; None takes what affinity and cgroup quota leave;
+    - `threads`: how many a call may use, and does where it has enough to do; None takes what affinity and cgroup quota
+      leave;
     - `device`: `cpu`, or `cuda`: PyTorch's current CUDA device, with the activation unit in Triton (extra `cuda`).
       Scores are within 1e-5 of the CPU's; the promise of equal bits and plans are the CPU's alone;
     - `fold`: on which side the activation unit's first layer is specialised. `candidate` keeps the bits of a score the

@@ -11,8 +11,8 @@
 
 namespace din_infer {
 
-// A history's distinct keys: in tiles, packed once for all candidates of the request, or as rows, which are packed block
-// by block where they are read, for the only candidate.
+// A history's distinct keys: in tiles, packed once for all candidates of the request, or as rows, which are packed
+// block by block where they are read, for the only candidate.
 struct UnitKeys {
   const float* tiles = nullptr;
   int64_t count = 0;

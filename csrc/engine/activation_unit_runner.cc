@@ -82,6 +82,7 @@ struct ActivationUnitRunner::State {
   // read.
   void FindKeys(const Rows& rows, const int64_t* counts, const int64_t* candidates);
   void Pack(const Rows& rows, const Stretch& stretch);
+  int64_t Work(const int64_t* candidates) const;  // multiply-adds
 
   SharedUnit shared;
   Parallel parallel;
@@ -112,6 +113,15 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const Stretch& stretch)
   const int64_t dim = shared.unit->dim();
   kernels::Kernels().pack_columns(rows.values + stretch.rows.begin * dim, dim, stretch.rows.size(), dim, stretch.tiles,
                                   stretch.first);
+}
+
+int64_t ActivationUnitRunner::State::Work(const int64_t* candidates) const {
+  const ActivationUnit& unit = *shared.unit;
+  int64_t work = 0;
+  for (size_t r = 0; r < scratch.keys.size(); ++r) {
+    work += (candidates[r + 1] - candidates[r]) * (unit.FoldWork() + scratch.keys[r].count * unit.PairWork());
+  }
+  return work;
 }
 
 ActivationUnitRunner::ActivationUnitRunner(const ActivationUnitParams& params,
@@ -150,11 +160,11 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   const ScratchCap call(state, state.max_scratch_bytes);
   State::Scratch& scratch = state.scratch;
   state.FindKeys(keys, counts, queries.offsets.data);
-  state.parallel.For(static_cast<int64_t>(scratch.stretches.size()), [&](int64_t item, int) {
-    state.Pack(keys, scratch.stretches[static_cast<size_t>(item)]);
-  });
+  Parallel threads = state.parallel.ForCall(state.Work(queries.offsets.data));
+  threads.For(static_cast<int64_t>(scratch.stretches.size()),
+              [&](int64_t item, int) { state.Pack(keys, scratch.stretches[static_cast<size_t>(item)]); });
   scratch.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,
-                     {scratch.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, state.parallel);
+                     {scratch.keys, queries.offsets.data, queries.values, dim(), interests, dim()}, threads);
 }
 
 size_t ActivationUnitRunner::scratch_bytes() const { return state_->ScratchBytes(); }

@@ -24,10 +24,10 @@ class KeySideRunner {
   void Reserve(const ActivationUnit& unit, int64_t keys, int threads);
 
   // One request: queries [count, dim] and interests, rows query_stride and interest_stride floats apart.
-  // `unit` is ActivationUnit::ForKeys, the keys are in tiles and without counts, and there is at least one query and one
-  // key.
-  void Run(const ActivationUnit& unit, const UnitKeys& keys, const float* queries, int64_t query_stride,
-           int64_t count, float* interests, int64_t interest_stride, Parallel& parallel);
+  // `unit` is ActivationUnit::ForKeys, the keys are in tiles and without counts, and there is at least one query and
+  // one key.
+  void Run(const ActivationUnit& unit, const UnitKeys& keys, const float* queries, int64_t query_stride, int64_t count,
+           float* interests, int64_t interest_stride, Parallel& parallel);
 
   size_t Bytes() const { return BytesOfAll(rows_, folded_, panels_, scores_, scratch_); }
 

@@ -10,6 +10,9 @@
 #include "engine/pool.hpp"
 
 namespace din_infer {
+
+int64_t least_work_to_wake = 3'000'000;
+
 namespace {
 
 constexpr int kMostThreads = 1024;  // each takes scratch memory
@@ -62,7 +65,6 @@ struct Parallel::Tasks {
 };
 
 Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_(threads), executor_(executor) {
-  if (executor_.parallel_for == nullptr) executor_.parallel_for = &RunOnPool;
   if (threads < 1 || threads > kMostThreads) {
     throw InputError("threads: expected 1 to " + std::to_string(kMostThreads) + ", got " + std::to_string(threads));
   }
@@ -73,6 +75,14 @@ Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_
 
 Parallel::Parallel(const Parallel& outer, int slot) : threads_(1), timers_(outer.timers_), slot_(outer.slot_ + slot) {}
 
+Parallel Parallel::ForCall(int64_t work) const {
+  Parallel call(*this, 0);
+  call.threads_ = threads_;
+  call.executor_ = executor_;
+  call.wakes_ = work - work / threads_ >= least_work_to_wake || RanOnPoolJustNow();
+  return call;
+}
+
 void Parallel::Run(int64_t items, const Function& body) {
   if (threads_ == 1 || items < 2) {
     for (int64_t item = 0; item < items; ++item) body(item, 0);
@@ -80,7 +90,11 @@ void Parallel::Run(int64_t items, const Function& body) {
   }
   Job job{{0}, items, body};
   Tasks tasks{job, std::min<int64_t>(threads_, items)};
-  executor_.parallel_for(executor_.state, tasks.count, &Tasks::Run, &tasks);
+  if (executor_.parallel_for == nullptr) {
+    RunOnPool(tasks.count, &Tasks::Run, &tasks, wakes_);
+  } else {
+    executor_.parallel_for(executor_.state, tasks.count, &Tasks::Run, &tasks);
+  }
   if (tasks.error != nullptr) std::rethrow_exception(tasks.error);
   if (tasks.done != tasks.count) {
     throw InputError("parallel_for: expected it to return when all " + std::to_string(tasks.count) +

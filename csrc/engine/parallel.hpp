@@ -10,6 +10,11 @@
 
 namespace din_infer {
 
+// Multiply-adds that other threads have to take from a call's own for it to wake them: fewer take no longer than that,
+// 20 to 60 us in a virtual machine. Calls that follow each other find them awake. Tests, whose calls are small, lower
+// it.
+extern int64_t least_work_to_wake;
+
 // Runs items on up to `threads` threads, the library's with the calling one among them, or the caller's. With one
 // thread, and for one item, that is the calling one.
 class Parallel {
@@ -18,6 +23,9 @@ class Parallel {
   explicit Parallel(int threads, const Executor& executor = {}, bool timed = false);
   // The thread in one slot of another one's.
   Parallel(const Parallel& outer, int slot);
+
+  // The same threads for a call of `work` multiply-adds.
+  Parallel ForCall(int64_t work) const;
 
   int threads() const { return threads_; }
 
@@ -40,7 +48,8 @@ class Parallel {
   void Run(int64_t items, const Function& body);
 
   int threads_;
-  Executor executor_;
+  Executor executor_;  // without a function: the library's threads
+  bool wakes_ = true;
   std::unique_ptr<Timers> own_timers_;
   Timers* timers_ = nullptr;
   int slot_ = 0;

@@ -22,6 +22,7 @@ namespace {
 // late, and now and then on its helper's processor, where both would go on.
 constexpr int kWorkerSpins = 1000;
 constexpr int kCallerSpins = 10'000;
+constexpr std::chrono::microseconds kJustNow{20};
 
 // Sleeping workers that a thread calls before it turns to its task, 2 to 4 us for each; those that it called call more.
 constexpr int kCalls = 4;
@@ -91,6 +92,7 @@ struct Job {
   void (*task)(void* context, int64_t index);
   void* context;
   int64_t count;
+  bool wake;
   Processors processors = Processors::OfThisThread();
   int64_t next = 1;             // the first index that nobody has taken
   std::atomic<int> helpers{0};  // workers that are in a task
@@ -199,7 +201,7 @@ class Pool {
   }
 
  private:
-  // Offers all tasks but the first to workers.
+  // Offers all tasks but the first to workers, or to those that are awake.
   void Open(Job& job) {
     Called called(job.processors);
     {
@@ -207,7 +209,7 @@ class Pool {
       job.other = std::exchange(jobs_, &job);
       free_ += job.count - job.next;
       ++changes_;
-      FindHelp(called);
+      if (job.wake) FindHelp(called);
     }
     called.Call();
   }
@@ -314,11 +316,16 @@ struct Registered {
   ~Registered() { pool.Stop(); }
 } registered;
 
+thread_local std::chrono::steady_clock::time_point ran_at;
+
 }  // namespace
 
-void RunOnPool(void*, int64_t count, void (*task)(void* context, int64_t index), void* context) {
-  Job job{task, context, count};
+void RunOnPool(int64_t count, void (*task)(void* context, int64_t index), void* context, bool wake) {
+  Job job{task, context, count, wake};
   pool.Run(job);
+  ran_at = std::chrono::steady_clock::now();
 }
+
+bool RanOnPoolJustNow() { return std::chrono::steady_clock::now() - ran_at < kJustNow; }
 
 }  // namespace din_infer

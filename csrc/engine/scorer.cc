@@ -29,6 +29,9 @@ constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 constexpr int64_t kRowWork = 40'000;
 constexpr double kRepeatedShare = 0.25;
 
+// To embed a row takes as long as these multiply-adds.
+constexpr int64_t kEmbeddingWork = 2'000;
+
 // Fewer have hardly a pair in common, and their folds come from the cache.
 constexpr int64_t kFewRequests = 8;
 
@@ -84,18 +87,21 @@ struct Scorer::State {
   }
 
   void Score(const CheckedBatch& batch, float* scores);
-  void ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user = nullptr);
+  void ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, Parallel& threads,
+                      const User::State* user = nullptr);
   PlanReport Report(const CheckedBatch& batch);
 
   CheckedBatch ListsOf(const User& user, const Batch& batch) const;
   Range NextCandidateWave(const CheckedBatch& batch, int64_t begin) const;
   struct Size {
-    int64_t rows = 0, work = 0;  // candidates and behaviours; multiply-adds request by request
+    int64_t rows = 0, work = 0;  // candidates and behaviours to embed; multiply-adds request by request
+
+    int64_t Work() const { return work + rows * kEmbeddingWork; }
   };
-  Size SizeOf(const CheckedBatch& batch, Range requests) const;
+  Size SizeOf(const CheckedBatch& batch, Range requests, const User::State* user = nullptr) const;
   bool MayShare(const CheckedBatch& batch, Range requests, const Size& size) const;
   void CountWork(int64_t request, int64_t done) const;
-  bool PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report);
+  bool PrepareByCandidate(const CheckedBatch& batch, Range requests, Parallel& threads, PlanReport& report);
 
   Model model;
   const Model::Parts& parts;
@@ -107,9 +113,10 @@ struct Scorer::State {
 
 void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   if (options.plan == Plan::kRequest) {
-    const int64_t work = SizeOf(batch, {0, batch.requests}).work;
-    CountWork(work, work);
-    return ScoreByRequest(batch, {0, batch.requests}, scores);
+    const Size size = SizeOf(batch, {0, batch.requests});
+    CountWork(size.work, size.work);
+    Parallel threads = parallel.ForCall(size.Work());
+    return ScoreByRequest(batch, {0, batch.requests}, scores, threads);
   }
   Wave& wave = scratch->wave;
   CandidatePlan& by_candidate = scratch->by_candidate;
@@ -117,29 +124,32 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
     const Size size = SizeOf(batch, requests);
+    Parallel threads = parallel.ForCall(size.Work());
     PlanReport report;
-    if (MayShare(batch, requests, size) && PrepareByCandidate(batch, requests, report) && by_candidate.Pays(report)) {
-      by_candidate.Score(wave, parallel, scores + batch.FirstScore(requests.begin));
+    if (MayShare(batch, requests, size) && PrepareByCandidate(batch, requests, threads, report) &&
+        by_candidate.Pays(report)) {
+      by_candidate.Score(wave, threads, scores + batch.FirstScore(requests.begin));
       wave.CountUnknown();
       CountWork(report.request, report.chosen);
     } else {
       CountWork(size.work, size.work);
       wave.ForgetUnknown();  // they are counted when they are scored
-      ScoreByRequest(batch, requests, scores);
+      ScoreByRequest(batch, requests, scores, threads);
     }
   }
 }
 
-void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, const User::State* user) {
+void Scorer::State::ScoreByRequest(const CheckedBatch& batch, Range requests, float* scores, Parallel& threads,
+                                   const User::State* user) {
   Wave& wave = scratch->wave;
-  const int64_t enough = std::min(parallel.threads() * kThreadWaveRows, kRequestWaveRows);
+  const int64_t enough = std::min(threads.threads() * kThreadWaveRows, kRequestWaveRows);
   for (Range next{requests.begin, requests.begin}; next.begin < requests.end; next.begin = next.end) {
     for (int64_t rows = 0; next.end < requests.end && rows < enough; ++next.end) {
       rows += batch.candidate.Of(next.end).size();
       for (const GroupColumns& history : batch.histories) rows += history.Of(next.end).size();
     }
-    wave.Prepare(batch, next, parallel, user);
-    scratch->by_request.Score(wave, parallel, scores + batch.FirstScore(next.begin));
+    wave.Prepare(batch, next, threads, user);
+    scratch->by_request.Score(wave, threads, scores + batch.FirstScore(next.begin));
     wave.CountUnknown();
   }
 }
@@ -158,15 +168,16 @@ Range Scorer::State::NextCandidateWave(const CheckedBatch& batch, int64_t begin)
   return wave_requests;
 }
 
-Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range requests) const {
+Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range requests, const User::State* user) const {
   Size size;
   for (int64_t r = requests.begin; r < requests.end; ++r) {
     const int64_t queries = batch.candidate.Of(r).size();
     size.rows += queries;
     size.work += queries * parts.tower->Work();
     for (size_t h = 0; h < parts.histories.size(); ++h) {
-      const int64_t keys = Kept(*parts.histories[h].schema, batch.histories[h].Of(r)).size();
-      size.rows += keys;
+      const int64_t keys = user != nullptr ? user->histories[h].count
+                                           : Kept(*parts.histories[h].schema, batch.histories[h].Of(r)).size();
+      if (user == nullptr) size.rows += keys;
       const auto& unit = parts.histories[h].unit;
       if (unit.has_value()) size.work += queries * (unit->FoldWork() + keys * unit->PairWork());
     }
@@ -188,9 +199,10 @@ void Scorer::State::CountWork(int64_t request, int64_t done) const {
   parts.work_done.fetch_add(done, std::memory_order_relaxed);
 }
 
-bool Scorer::State::PrepareByCandidate(const CheckedBatch& batch, Range requests, PlanReport& report) {
-  scratch->wave.Prepare(batch, requests, parallel);
-  return scratch->by_candidate.Prepare(scratch->wave, options.auto_fold, parallel, report);
+bool Scorer::State::PrepareByCandidate(const CheckedBatch& batch, Range requests, Parallel& threads,
+                                       PlanReport& report) {
+  scratch->wave.Prepare(batch, requests, threads);
+  return scratch->by_candidate.Prepare(scratch->wave, options.auto_fold, threads, report);
 }
 
 PlanReport Scorer::State::Report(const CheckedBatch& batch) {
@@ -200,7 +212,7 @@ PlanReport Scorer::State::Report(const CheckedBatch& batch) {
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
     PlanReport report;
-    const bool shared = PrepareByCandidate(batch, requests, report) &&
+    const bool shared = PrepareByCandidate(batch, requests, parallel, report) &&
                         MayShare(batch, requests, SizeOf(batch, requests)) && scratch->by_candidate.Pays(report);
     scratch->wave.ForgetUnknown();
     total.candidates += report.candidates;
@@ -243,7 +255,9 @@ void Scorer::score(const User& user, const Batch& batch, float* scores) {
     if (lists.Candidates() == 0) return;  // of however many requests
     CheckScores(scores, lists);
     state_->LookUp(lists);
-    state_->ScoreByRequest(lists, {0, lists.requests}, scores, &user.state());
+    const Range requests{0, lists.requests};
+    Parallel threads = state_->parallel.ForCall(state_->SizeOf(lists, requests, &user.state()).Work());
+    state_->ScoreByRequest(lists, requests, scores, threads, &user.state());
   });
 }
 

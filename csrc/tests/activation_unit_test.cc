@@ -40,7 +40,7 @@ std::vector<float> PoolAll(const RandomUnit& random, const std::vector<float>& k
   const ActivationUnit unit(random.semantics(), random.dim(), random.parameters());
   const FloatBuffer tiles = Tiles(keys, random.dim());
   const UnitKeys packed{tiles.data(), static_cast<int64_t>(keys.size()) / random.dim(),
-                          counts.empty() ? nullptr : counts.data()};
+                        counts.empty() ? nullptr : counts.data()};
   const int64_t offsets[] = {0, static_cast<int64_t>(queries.size()) / random.dim()};
   std::vector<float> interests(queries.size(), std::numeric_limits<float>::quiet_NaN());
   Parallel parallel(threads);

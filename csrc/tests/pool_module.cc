@@ -2,5 +2,5 @@
 
 extern "C" __attribute__((visibility("default"))) void run_on_pool(int64_t count, void (*task)(void*, int64_t),
                                                                    void* context) {
-  din_infer::RunOnPool(nullptr, count, task, context);
+  din_infer::RunOnPool(count, task, context);
 }

@@ -45,7 +45,7 @@ void ExpectThreads([[maybe_unused]] std::ptrdiff_t count) {
 template <class Body>
 void RunAll(int64_t count, const Body& body) {
   const Task task = [](void* context, int64_t index) { (*static_cast<const Body*>(context))(index); };
-  RunOnPool(nullptr, count, task, const_cast<Body*>(&body));
+  RunOnPool(count, task, const_cast<Body*>(&body));
 }
 
 // Has as many threads at once in a task as there are processors, so that workers take part.
@@ -189,6 +189,39 @@ TEST(Pool, WorksInChildrenForkedWhileOthersCall) {
   for (std::thread& caller : callers) caller.join();
 }
 #endif
+
+// In a process of its own, which has no worker yet: to start one is to wake one.
+TEST(Pool, IsNotWokenForALittleWorkUnlessCallsFollowEachOther) {
+  if (Processors() == 1) GTEST_SKIP() << "needs two processors";
+  ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto run = [] {
+    least_work_to_wake = 100;
+    const Parallel two(2);
+    const auto call = [&](int64_t work) {
+      std::atomic<int> done{0};
+      two.ForCall(work).For(2, [&](int64_t, int) { ++done; });
+      return done == 2;
+    };
+    const auto before = Threads();
+    const auto started = [&] { return Threads() - before; };
+    for (int pause = 0; pause < 3; ++pause) {
+      std::this_thread::sleep_for(milliseconds(1));
+      if (!call(198) || started() != 0) std::exit(1);
+    }
+    for (int time = 0; time < 1000 && started() == 0; ++time) {
+      call(198), call(198);
+    }
+    std::exit(started() == 1 ? 7 : 2);
+  };
+  EXPECT_EXIT(run(), ::testing::ExitedWithCode(7), "");
+  const auto run_more = [] {
+    least_work_to_wake = 100;
+    const auto before = Threads();
+    Parallel(2).ForCall(200).For(2, [](int64_t, int) {});
+    std::exit(Threads() - before == 1 ? 7 : 1);
+  };
+  EXPECT_EXIT(run_more(), ::testing::ExitedWithCode(7), "");
+}
 
 TEST(Pool, LetsTheProcessExitWhileOthersCall) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";

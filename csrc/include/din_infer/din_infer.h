@@ -220,7 +220,8 @@ typedef struct din_infer_executor {
  * a library from before takes them where they are zero, and says INPUT_ERROR where they are not. */
 typedef struct din_infer_scorer_options {
   size_t size;    /* sizeof(din_infer_scorer_options) */
-  int threads;    /* that a call may use, 1 to 1024: the calling one and the library's, or an executor's; 0 is 1 */
+  int threads;    /* that a call may use, 1 to 1024: the calling one and, where that pays, the library's, or an
+                   * executor's; 0 is 1 */
   unsigned flags; /* DIN_INFER_AUTO_FOLD, DIN_INFER_AUTO_PLAN, DIN_INFER_TIMINGS */
   /* Bytes of scratch memory that may stay from call to call; 0: any number. No request is refused for it: a call takes
    * what it needs, and one that leaves more frees all of it before it returns, so the next call allocates anew. */

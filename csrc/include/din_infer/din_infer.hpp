@@ -217,7 +217,7 @@ struct Timings {
 };
 
 struct ScorerOptions {
-  int threads = 1;  // 1 to 1024 that a call may use: its own and the library's, or an executor's
+  int threads = 1;  // 1 to 1024 that a call may use: its own and, where that pays, the library's, or an executor's
   Plan plan = Plan::kRequest;
   // Folds on the history's side where that is faster: scores then stay within 1e-6 of, but are not the bits of, the
   // default.
