@@ -89,8 +89,7 @@ void FeatureEmbedding::Embed(const Column& column, Range at, const EmbeddingPlac
     for (int64_t i = 0; i < at.size(); ++i) *to.Of(i) = (column.float_values[at.begin + i] - mean_) / std_;
   } else if (many_ == Many::kNo) {
     EachRow(column, at, unknown, [&](int64_t value, Range which, const float* floats) {
-      float* out = to.Of(value - at.begin) + which.begin * to.stride;
-      for (int64_t i = 0; i < which.size(); ++i) out[i * to.stride] = floats[i];
+      std::copy_n(floats, which.size(), to.Of(value - at.begin) + which.begin);
     });
   } else {
     Pool(column, at, to, unknown);
@@ -101,8 +100,8 @@ void FeatureEmbedding::Embed(const Column& column, Range at, const EmbeddingPlac
 void FeatureEmbedding::Pool(const Column& column, Range at, const EmbeddingPlaces& to, int64_t& unknown) const {
   const int64_t* offsets = column.lists.back().data + at.begin;
   const auto each_float = [&](int64_t position, Range which, const auto& change) {
-    float* out = to.Of(position) + which.begin * to.stride;
-    for (int64_t i = 0; i < which.size(); ++i) change(out[i * to.stride], i);
+    float* out = to.Of(position) + which.begin;
+    for (int64_t i = 0; i < which.size(); ++i) change(out[i], i);
   };
   const Range whole = {0, width_};
   for (int64_t p = 0; p < at.size(); ++p) each_float(p, whole, [](float& out, int64_t) { out = 0; });
@@ -126,7 +125,7 @@ void GroupEmbedding::Add(const FeatureEmbedding& feature) {
 
 void GroupEmbedding::Embed(const GroupColumns& group, Range at, const EmbeddingPlaces& to, int64_t* unknown) const {
   for (size_t f = 0; f < features_.size(); ++f) {
-    features_[f].Embed(*group.columns[f], at, {to.data + begin_[f] * to.stride, to.step, to.stride}, unknown[f]);
+    features_[f].Embed(*group.columns[f], at, {to.data + begin_[f], to.step}, unknown[f]);
   }
 }
 

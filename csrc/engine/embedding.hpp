@@ -9,10 +9,10 @@
 
 namespace din_infer {
 
-// Where positions one after another are embedded: floats of a position are `stride` apart, positions `step`.
+// Where positions one after another are embedded, `step` floats apart.
 struct EmbeddingPlaces {
   float* data;
-  int64_t step, stride;
+  int64_t step;
 
   float* Of(int64_t position) const { return data + position * step; }
 };

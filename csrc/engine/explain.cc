@@ -43,7 +43,7 @@ class Weigher {
     const int64_t dim = part_.keys.width();
     unknown_.assign(behaviours.columns.size(), 0);
     float* rows = Reserve(rows_, static_cast<size_t>(kept.size() * dim));
-    part_.keys.Embed(behaviours, kept, {rows, dim, 1}, unknown_.data());
+    part_.keys.Embed(behaviours, kept, {rows, dim}, unknown_.data());
     PackTiles(rows, dim, kept.size(), dim, Reserve(tiles_, static_cast<size_t>(WholeTiles(kept.size()) * dim)));
     Reserve(scores_, static_cast<size_t>(WholeTiles(kept.size())));
   }
@@ -54,7 +54,7 @@ class Weigher {
     unknown_.assign(batch.candidate.columns.size(), 0);
     float* embedded = Reserve(rows_, static_cast<size_t>(parts_.candidate.width() + dim));
     float* query = embedded + parts_.candidate.width();
-    parts_.candidate.Embed(batch.candidate, {candidate, candidate + 1}, {embedded, 0, 1}, unknown_.data());
+    parts_.candidate.Embed(batch.candidate, {candidate, candidate + 1}, {embedded, 0}, unknown_.data());
     part_.CopyQuery(embedded, query);
     unit.Fold(query, 1, folded_.data(), scratch_.data());
     for (int64_t t = 0; t < count; t += tile) {

@@ -4,12 +4,14 @@
 
 namespace din_infer {
 
-void KeyTiles::Embed(const GroupColumns& behaviours, Range from, int64_t first, int64_t* unknown) const {
-  const int64_t tile = kernels::Kernels().tile;
+void KeyTiles::Embed(const GroupColumns& behaviours, Range from, int64_t first, float* scratch,
+                     int64_t* unknown) const {
+  const kernels::KernelTable& kernel = kernels::Kernels();
   while (from.begin < from.end) {  // tile by tile
-    const int64_t end = std::min(from.end, from.begin + tile - first % tile);
-    keys_.Embed(behaviours, {from.begin, end}, {tiles_ + ColumnPlace(first, dim_), 1, tile}, unknown);
-    first += end - from.begin;
+    const int64_t end = std::min(from.end, from.begin + kernel.tile - first % kernel.tile), count = end - from.begin;
+    keys_.Embed(behaviours, {from.begin, end}, {scratch, dim_}, unknown);
+    kernel.pack_columns(scratch, dim_, count, dim_, tiles_, first);
+    first += count;
     from.begin = end;
   }
 }

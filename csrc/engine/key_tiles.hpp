@@ -43,8 +43,11 @@ class KeyTiles {
  public:
   KeyTiles(const GroupEmbedding& keys, float* tiles) : keys_(keys), dim_(keys.width()), tiles_(tiles) {}
 
+  // Floats that Embed works with: a tile of keys, as rows.
+  static int64_t Scratch(int64_t dim) { return kernels::Kernels().tile * dim; }
+
   // Behaviours `from` become the keys from `first` on. `unknown` has a count per feature.
-  void Embed(const GroupColumns& behaviours, Range from, int64_t first, int64_t* unknown) const;
+  void Embed(const GroupColumns& behaviours, Range from, int64_t first, float* scratch, int64_t* unknown) const;
 
   // So do the keys `from` of other tiles.
   void Copy(const float* tiles, Range from, int64_t first) const;

@@ -29,8 +29,8 @@ constexpr int64_t kCandidateWaveBytes = int64_t{128} << 20;
 constexpr int64_t kRowWork = 40'000;
 constexpr double kRepeatedShare = 0.25;
 
-// To embed a row takes as long as these multiply-adds.
-constexpr int64_t kEmbeddingWork = 2'000;
+// To embed a row takes about as long as these multiply-adds.
+constexpr int64_t kEmbeddingWork = 1'000;
 
 // Fewer have hardly a pair in common, and their folds come from the cache.
 constexpr int64_t kFewRequests = 8;

@@ -25,7 +25,7 @@ void User::State::Prepare(const CheckedBatch& batch) {
   histories.resize(parts.histories.size());
   std::vector<int64_t> unknown(parts.unknown.size());
   float* embedded = Reserve(features, static_cast<size_t>(parts.user.width()));
-  parts.user.Embed(batch.user, {0, 1}, {embedded, 0, 1}, unknown.data());
+  parts.user.Embed(batch.user, {0, 1}, {embedded, 0}, unknown.data());
   parts.CountUnknown(unknown);
   Append(batch);
 }
@@ -58,8 +58,9 @@ User::State::Keys User::State::Longer(const CheckedBatch& batch, size_t history,
   float* memory = Reserve(keys.tiles, static_cast<size_t>(WholeTiles(keys.count) * part.keys.width()));
   const KeyTiles tiles(part.keys, memory);
   tiles.Copy(before.tiles.data(), {old_ones.begin - old_at, old_ones.end - old_at}, old_ones.begin - kept.begin);
+  FloatBuffer scratch(static_cast<size_t>(KeyTiles::Scratch(part.keys.width())));
   tiles.Embed(batch.histories[history], {given.begin + new_ones.begin - new_at, given.begin + new_ones.end - new_at},
-              new_ones.begin - kept.begin, unknown);
+              new_ones.begin - kept.begin, scratch.data(), unknown);
   FillTiles(keys.count, part.keys.width(), memory);
   return keys;
 }

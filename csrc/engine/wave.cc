@@ -30,7 +30,11 @@ void Wave::Prepare(const CheckedBatch& batch, Range requests, Parallel& parallel
   const size_t count = static_cast<size_t>(requests.size());
   const Tower& tower = *parts_.tower;
   Reserve(biases_, count * static_cast<size_t>(tower.bias_size()));
-  ReserveAll(scratch_, static_cast<size_t>(tower.shared_width()) + tower.scratch());
+  size_t scratch = static_cast<size_t>(tower.shared_width()) + tower.scratch();
+  for (const HistoryPart& part : parts_.histories) {
+    scratch = std::max(scratch, static_cast<size_t>(KeyTiles::Scratch(part.keys.width())));
+  }
+  ReserveAll(scratch_, scratch);
   stretches_.clear();
   for (size_t h = 0; h < histories_.size(); ++h) {
     histories_[h].keys.assign(count, user == nullptr ? UnitKeys{} : user->histories[h].Packed());
@@ -61,12 +65,12 @@ void Wave::EmbedCandidates(Range candidates, int slot, float* out, int64_t step)
   if (!SharedCandidates()) {
     const int64_t before_wave = batch_->candidate.Of(requests_.begin).begin;
     const Range given = {before_wave + candidates.begin, before_wave + candidates.end};
-    return parts_.candidate.Embed(batch_->candidate, given, {out, step, 1}, unknown.data() + before);
+    return parts_.candidate.Embed(batch_->candidate, given, {out, step}, unknown.data() + before);
   }
   if (candidates.size() == 0) return;
   const int64_t catalogue = batch_->candidate.Of(0).size(), item = candidates.begin % catalogue;
   const bool first = requests_.begin == 0 && candidates.begin < catalogue;
-  parts_.candidate.Embed(batch_->candidate, {item, item + candidates.size()}, {out, step, 1},
+  parts_.candidate.Embed(batch_->candidate, {item, item + candidates.size()}, {out, step},
                          first ? unknown.data() + before : counted_before_[static_cast<size_t>(slot)].data());
 }
 
@@ -77,10 +81,10 @@ float* Wave::EmbedRequest(int64_t request, int slot) {
   if (user_ != nullptr) {
     std::copy_n(user_->features.data(), parts_.user.width(), values);
   } else {
-    parts_.user.Embed(batch_->user, {row, row + 1}, {values, 0, 1}, unknown_ids);
+    parts_.user.Embed(batch_->user, {row, row + 1}, {values, 0}, unknown_ids);
   }
   unknown_ids += parts_.file.schema.user.features.size();
-  parts_.context.Embed(batch_->context, {row, row + 1}, {values + parts_.user.width(), 0, 1}, unknown_ids);
+  parts_.context.Embed(batch_->context, {row, row + 1}, {values + parts_.user.width(), 0}, unknown_ids);
   return values;
 }
 
@@ -100,6 +104,7 @@ void Wave::FindStretches(size_t history) {
 void Wave::Embed(const Stretch& stretch, int slot) {
   const KeyTiles tiles(parts_.histories[stretch.history].keys, stretch.tiles);
   tiles.Embed(batch_->histories[stretch.history], stretch.behaviours, stretch.first,
+              scratch_[static_cast<size_t>(slot)].data(),
               unknown_[static_cast<size_t>(slot)].data() + histories_[stretch.history].unknown_at);
 }
 

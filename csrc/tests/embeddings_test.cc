@@ -32,7 +32,7 @@ std::vector<float> RowsOf(const Model::Parts& parts, size_t index, Column ids) {
   std::vector<float> values(static_cast<size_t>(ids.size * table.dim));
   int64_t unknown = 0;
   FeatureEmbedding::Table(&parts.rows[index], rows, table.dim, Many::kNo)
-      .Embed(ids, {0, ids.size}, {values.data(), table.dim, 1}, unknown);
+      .Embed(ids, {0, ids.size}, {values.data(), table.dim}, unknown);
   return values;
 }
 

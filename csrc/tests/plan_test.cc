@@ -182,14 +182,14 @@ TEST_P(Plans, ReportWhatIsDistinct) {
   for (int64_t r = 0; r < batch.requests; ++r) {
     for (int64_t c = batch.candidate.Of(r).begin; c < batch.candidate.Of(r).end; ++c) {
       Row candidate(static_cast<size_t>(parts_.candidate.width()));
-      parts_.candidate.Embed(batch.candidate, {c, c + 1}, {candidate.data(), 0, 1}, unknown.data());
+      parts_.candidate.Embed(batch.candidate, {c, c + 1}, {candidate.data(), 0}, unknown.data());
       candidates.insert(candidate);
       for (size_t h = 0; h < pairs.size(); ++h) {
         const Range kept = Kept(*parts_.histories[h].schema, batch.histories[h].Of(r));
         all += kept.size();
         for (int64_t t = kept.begin; t < kept.end; ++t) {
           Row key(static_cast<size_t>(parts_.histories[h].keys.width()));
-          parts_.histories[h].keys.Embed(batch.histories[h], {t, t + 1}, {key.data(), 0, 1}, unknown.data());
+          parts_.histories[h].keys.Embed(batch.histories[h], {t, t + 1}, {key.data(), 0}, unknown.data());
           pairs[h].emplace(candidate, key);
         }
       }
