@@ -15,6 +15,9 @@
 namespace din_infer {
 namespace {
 
+// A call shares out folds and blocks of keys.
+constexpr int kTimesShared = 2;
+
 // A unit that runners share, with what keeps it alive.
 struct SharedUnit {
   std::shared_ptr<const ActivationUnit> unit;
@@ -160,7 +163,7 @@ void ActivationUnitRunner::run(const Rows& keys, const Rows& queries, float* int
   const ScratchCap call(state, state.max_scratch_bytes);
   State::Scratch& scratch = state.scratch;
   state.FindKeys(keys, counts, queries.offsets.data);
-  Parallel threads = state.parallel.ForCall(state.Work(queries.offsets.data));
+  Parallel threads = state.parallel.ForCall(state.Work(queries.offsets.data), kTimesShared);
   threads.For(static_cast<int64_t>(scratch.stretches.size()),
               [&](int64_t item, int) { state.Pack(keys, scratch.stretches[static_cast<size_t>(item)]); });
   scratch.runner.Run(*state.shared.unit, state.shared.key_side, state.shared.folds,

@@ -11,7 +11,7 @@
 
 namespace din_infer {
 
-int64_t least_work_to_wake = 3'000'000;
+int64_t least_work_to_wake = 750'000;
 
 namespace {
 
@@ -75,11 +75,11 @@ Parallel::Parallel(int threads, const Executor& executor, bool timed) : threads_
 
 Parallel::Parallel(const Parallel& outer, int slot) : threads_(1), timers_(outer.timers_), slot_(outer.slot_ + slot) {}
 
-Parallel Parallel::ForCall(int64_t work) const {
+Parallel Parallel::ForCall(int64_t work, int times) const {
   Parallel call(*this, 0);
   call.threads_ = threads_;
   call.executor_ = executor_;
-  call.wakes_ = work - work / threads_ >= least_work_to_wake || RanOnPoolJustNow();
+  call.wakes_ = work - work / threads_ >= times * least_work_to_wake || RanOnPoolJustNow();
   return call;
 }
 

@@ -10,9 +10,9 @@
 
 namespace din_infer {
 
-// Multiply-adds that other threads have to take from a call's own for it to wake them: fewer take no longer than that,
-// 20 to 60 us in a virtual machine. Calls that follow each other find them awake. Tests, whose calls are small, lower
-// it.
+// Multiply-adds that other threads have to take from a call's own, each time that it shares some out, for it to wake
+// them: fewer take no longer than that, 20 to 60 us in a virtual machine. Calls that follow each other find them awake.
+// Tests, whose calls are small, lower it.
 extern int64_t least_work_to_wake;
 
 // Runs items on up to `threads` threads, the library's with the calling one among them, or the caller's. With one
@@ -24,8 +24,8 @@ class Parallel {
   // The thread in one slot of another one's.
   Parallel(const Parallel& outer, int slot);
 
-  // The same threads for a call of `work` multiply-adds.
-  Parallel ForCall(int64_t work) const;
+  // The same threads for a call of `work` multiply-adds, which shares them out `times` times.
+  Parallel ForCall(int64_t work, int times) const;
 
   int threads() const { return threads_; }
 

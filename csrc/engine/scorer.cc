@@ -32,6 +32,9 @@ constexpr double kRepeatedShare = 0.25;
 // To embed a row takes about as long as these multiply-adds.
 constexpr int64_t kEmbeddingWork = 1'000;
 
+// A call shares out embedding, folds, blocks of keys, and the tower.
+constexpr int kTimesShared = 4;
+
 // Fewer have hardly a pair in common, and their folds come from the cache.
 constexpr int64_t kFewRequests = 8;
 
@@ -115,7 +118,7 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   if (options.plan == Plan::kRequest) {
     const Size size = SizeOf(batch, {0, batch.requests});
     CountWork(size.work, size.work);
-    Parallel threads = parallel.ForCall(size.Work());
+    Parallel threads = parallel.ForCall(size.Work(), kTimesShared);
     return ScoreByRequest(batch, {0, batch.requests}, scores, threads);
   }
   Wave& wave = scratch->wave;
@@ -124,7 +127,7 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
     const Size size = SizeOf(batch, requests);
-    Parallel threads = parallel.ForCall(size.Work());
+    Parallel threads = parallel.ForCall(size.Work(), kTimesShared);
     PlanReport report;
     if (MayShare(batch, requests, size) && PrepareByCandidate(batch, requests, threads, report) &&
         by_candidate.Pays(report)) {
@@ -256,7 +259,7 @@ void Scorer::score(const User& user, const Batch& batch, float* scores) {
     CheckScores(scores, lists);
     state_->LookUp(lists);
     const Range requests{0, lists.requests};
-    Parallel threads = state_->parallel.ForCall(state_->SizeOf(lists, requests, &user.state()).Work());
+    Parallel threads = state_->parallel.ForCall(state_->SizeOf(lists, requests, &user.state()).Work(), kTimesShared);
     state_->ScoreByRequest(lists, requests, scores, threads, &user.state());
   });
 }

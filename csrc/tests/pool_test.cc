@@ -199,7 +199,7 @@ TEST(Pool, IsNotWokenForALittleWorkUnlessCallsFollowEachOther) {
     const Parallel two(2);
     const auto call = [&](int64_t work) {
       std::atomic<int> done{0};
-      two.ForCall(work).For(2, [&](int64_t, int) { ++done; });
+      two.ForCall(work, 1).For(2, [&](int64_t, int) { ++done; });
       return done == 2;
     };
     const auto before = Threads();
@@ -217,7 +217,7 @@ TEST(Pool, IsNotWokenForALittleWorkUnlessCallsFollowEachOther) {
   const auto run_more = [] {
     least_work_to_wake = 100;
     const auto before = Threads();
-    Parallel(2).ForCall(200).For(2, [](int64_t, int) {});
+    Parallel(2).ForCall(200, 1).For(2, [](int64_t, int) {});
     std::exit(Threads() - before == 1 ? 7 : 1);
   };
   EXPECT_EXIT(run_more(), ::testing::ExitedWithCode(7), "");
