@@ -24,7 +24,7 @@ forks = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def columns(random_columns):
-    return random_columns(20)
+    return random_columns(250)  # fewer are not shared out to threads that sleep
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,18 @@ def test_more_threads_than_cores(model_path, columns, expected, threads):
 def test_more_threads_than_cores_say_nothing(model_path, capfd):
     code = (
         "import sys, din_infer; m = din_infer.load(sys.argv[1], threads=64);"
-        "many = {'item_id': list(range(300)), 'genre': [[]] * 300};"
+        "many = {'item_id': list(range(1000)), 'genre': [[]] * 1000};"
         "print(len(m.score_one(user={'country': 'x', 'age': 0}, context={'hour': 0}, history=many, candidates=many)))"
     )
     subprocess.run([sys.executable, "-P", "-c", code, str(model_path)], check=True)
-    assert capfd.readouterr() == ("300\n", "")
+    assert capfd.readouterr() == ("1000\n", "")
 
 
 THREADS_OF_A_CALL = """
 import os, sys, din_infer
 before = len(os.listdir("/proc/self/task"))
 model = din_infer.load(sys.argv[1], threads=int(sys.argv[2]))
-many = {"item_id": list(range(300)), "genre": [[]] * 300}
+many = {"item_id": list(range(1000)), "genre": [[]] * 1000}
 model.score_one(user={"country": "x", "age": 0}, context={"hour": 0}, history=many, candidates=many)
 print(len(os.listdir("/proc/self/task")) - before)
 """
@@ -93,7 +93,7 @@ def test_models_come_and_go_while_others_score(model_path, columns, expected):
 
 def test_an_error_in_one_thread_is_its_own(model_path, columns, expected):
     model = din_infer.load(model_path, threads=2)
-    wrong = {**columns, "user.age": [np.nan] * 20}
+    wrong = {**columns, "user.age": [np.nan] * len(columns["user.age"])}
 
     def score(n: int) -> bytes:
         try:

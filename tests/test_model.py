@@ -90,7 +90,7 @@ def test_order_of_behaviours_beyond_the_kept_ones_alone_matters(model, random_co
 
 def test_many_threads_at_once(model_path, random_columns):
     model = din_infer.load(model_path, threads=2)
-    batches = [random_columns(5, seed) for seed in range(16)]
+    batches = [random_columns(250 if seed % 4 == 0 else 5, seed) for seed in range(16)]  # the large ones wake threads
     expected = [model.score(batch).tobytes() for batch in batches]
     with ThreadPoolExecutor(16) as pool:
         for _ in range(5):
@@ -101,7 +101,7 @@ def test_many_threads_at_once(model_path, random_columns):
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_works_in_a_child_forked_after_use(model_path, random_columns):
     model = din_infer.load(model_path, threads=2)
-    columns = random_columns(20)
+    columns = random_columns(250)  # enough to wake a thread
     expected = model.score(columns).tobytes()
     child = os.fork()
     if child == 0:

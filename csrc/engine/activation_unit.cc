@@ -155,12 +155,10 @@ ActivationUnit ActivationUnit::ForKeys(const UnitSemantics& semantics, int64_t d
 }
 
 kernels::BlockKeys ActivationUnit::Block(const UnitKeys& keys, Range range, float* room) const {
-  const float* tiles = keys.tiles + range.begin * dim_;
-  if (keys.rows != nullptr) {
-    PackTiles(keys.rows + range.begin * dim_, dim_, range.size(), dim_, room);
-    tiles = room;
-  }
-  return {tiles, dim_, range.size(), keys.counts == nullptr ? nullptr : keys.counts + range.begin};
+  const int64_t place = range.begin * dim_;
+  if (keys.rows != nullptr) PackTiles(keys.rows + place, dim_, range.size(), dim_, room);
+  return {keys.rows != nullptr ? room : keys.tiles + place, dim_, range.size(),
+          keys.counts == nullptr ? nullptr : keys.counts + range.begin};
 }
 
 void ActivationUnit::ScoreBlock(const float* folded, const kernels::BlockKeys& block, float* scratch,

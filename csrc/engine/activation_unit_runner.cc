@@ -15,7 +15,7 @@
 namespace din_infer {
 namespace {
 
-// A call shares out folds and blocks of keys.
+// A call shares out folds and blocks of keys, and packing where that takes long.
 constexpr int kTimesShared = 2;
 
 // A unit that runners share, with what keeps it alive.

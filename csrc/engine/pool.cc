@@ -207,14 +207,14 @@ class Pool {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       job.other = std::exchange(jobs_, &job);
-      free_ += job.count - job.next;
+      if (job.wake) free_ += job.count - job.next;
       ++changes_;
       if (job.wake) FindHelp(called);
     }
     called.Call();
   }
 
-  // For the tasks that nobody has taken, as far as nobody looks for them.
+  // For the tasks that nobody has taken and that workers are woken for, as far as nobody looks for them.
   void FindHelp(Called& called) {
     if (stopped_) return;
     while (looking_ < free_ && !called.Full()) {
@@ -234,7 +234,7 @@ class Pool {
     Job** place = &jobs_;
     while (*place != &job) place = &(*place)->other;
     *place = job.other;
-    free_ -= job.count - job.next;
+    if (job.wake) free_ -= job.count - job.next;
     return std::exchange(job.next, job.count);
   }
 
@@ -263,7 +263,8 @@ class Pool {
 
   void Help(Job& job, std::unique_lock<std::mutex>& lock) {
     const int64_t index = job.next++;
-    --free_, --looking_, ++job.helpers;
+    if (job.wake) --free_;
+    --looking_, ++job.helpers;
     Called called(job.processors);
     FindHelp(called);
     lock.unlock();
@@ -289,7 +290,7 @@ class Pool {
   Worker* asleep_ = nullptr;  // the latest first, as its caches are the warmest
   int count_ = 0;             // of workers
   int64_t looking_ = 0;       // workers that look for a task, or have been called to
-  int64_t free_ = 0;          // tasks that nobody has taken
+  int64_t free_ = 0;          // tasks that nobody has taken, of jobs that wake
   bool stopped_ = false;
 };
 

@@ -32,9 +32,6 @@ constexpr double kRepeatedShare = 0.25;
 // To embed a row takes about as long as these multiply-adds.
 constexpr int64_t kEmbeddingWork = 1'000;
 
-// A call shares out embedding, folds, blocks of keys, and the tower.
-constexpr int kTimesShared = 4;
-
 // Fewer have hardly a pair in common, and their folds come from the cache.
 constexpr int64_t kFewRequests = 8;
 
@@ -98,10 +95,10 @@ struct Scorer::State {
   Range NextCandidateWave(const CheckedBatch& batch, int64_t begin) const;
   struct Size {
     int64_t rows = 0, work = 0;  // candidates and behaviours to embed; multiply-adds request by request
-
-    int64_t Work() const { return work + rows * kEmbeddingWork; }
+    int64_t pooled = 0;          // floats that are pooled with equal weights
   };
   Size SizeOf(const CheckedBatch& batch, Range requests, const User::State* user = nullptr) const;
+  Parallel ThreadsFor(const Size& size) const;
   bool MayShare(const CheckedBatch& batch, Range requests, const Size& size) const;
   void CountWork(int64_t request, int64_t done) const;
   bool PrepareByCandidate(const CheckedBatch& batch, Range requests, Parallel& threads, PlanReport& report);
@@ -118,7 +115,7 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   if (options.plan == Plan::kRequest) {
     const Size size = SizeOf(batch, {0, batch.requests});
     CountWork(size.work, size.work);
-    Parallel threads = parallel.ForCall(size.Work(), kTimesShared);
+    Parallel threads = ThreadsFor(size);
     return ScoreByRequest(batch, {0, batch.requests}, scores, threads);
   }
   Wave& wave = scratch->wave;
@@ -127,7 +124,7 @@ void Scorer::State::Score(const CheckedBatch& batch, float* scores) {
   while (requests.end < batch.requests) {
     requests = NextCandidateWave(batch, requests.end);
     const Size size = SizeOf(batch, requests);
-    Parallel threads = parallel.ForCall(size.Work(), kTimesShared);
+    Parallel threads = ThreadsFor(size);
     PlanReport report;
     if (MayShare(batch, requests, size) && PrepareByCandidate(batch, requests, threads, report) &&
         by_candidate.Pays(report)) {
@@ -182,10 +179,20 @@ Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range reque
                                            : Kept(*parts.histories[h].schema, batch.histories[h].Of(r)).size();
       if (user == nullptr) size.rows += keys;
       const auto& unit = parts.histories[h].unit;
-      if (unit.has_value()) size.work += queries * (unit->FoldWork() + keys * unit->PairWork());
+      if (unit.has_value()) {
+        size.work += queries * (unit->FoldWork() + keys * unit->PairWork());
+      } else {
+        size.pooled += keys * parts.histories[h].keys.width();
+      }
     }
   }
   return size;
+}
+
+// Embedding and the tower are shared out, and each history's folds and blocks of keys.
+Parallel Scorer::State::ThreadsFor(const Size& size) const {
+  const int times = 2 + 2 * static_cast<int>(parts.histories.size());
+  return parallel.ForCall(size.work + size.pooled + size.rows * kEmbeddingWork, times);
 }
 
 bool Scorer::State::MayShare(const CheckedBatch& batch, Range requests, const Size& size) const {
@@ -259,7 +266,7 @@ void Scorer::score(const User& user, const Batch& batch, float* scores) {
     CheckScores(scores, lists);
     state_->LookUp(lists);
     const Range requests{0, lists.requests};
-    Parallel threads = state_->parallel.ForCall(state_->SizeOf(lists, requests, &user.state()).Work(), kTimesShared);
+    Parallel threads = state_->ThreadsFor(state_->SizeOf(lists, requests, &user.state()));
     state_->ScoreByRequest(lists, requests, scores, threads, &user.state());
   });
 }

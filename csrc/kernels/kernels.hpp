@@ -73,7 +73,7 @@ struct Affine {
 struct BlockKeys {
   const float* tiles;
   int64_t dim, count;
-  const float* counts;  // [count]
+  const float* counts;  // [count], at any place
 };
 
 // Softmax needs a partial result's maximum and sum of exponentials; without it they are unused.

@@ -36,7 +36,7 @@ ActivationUnitRunnerOptions AutoFold() {
   return options;
 }
 
-// Three requests: 40, 0 and 3 keys; 2, 1 and 4 queries.
+// Four requests: 400, 0, 3 and 397 keys; 2, 1, 4 and 1 queries.
 class RunnerTest : public ::testing::Test {
  protected:
   RunnerTest() {

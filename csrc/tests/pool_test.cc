@@ -190,6 +190,7 @@ TEST(Pool, WorksInChildrenForkedWhileOthersCall) {
 }
 #endif
 
+#ifndef __SANITIZE_THREAD__  // which has a thread of its own
 // In a process of its own, which has no worker yet: to start one is to wake one.
 TEST(Pool, IsNotWokenForALittleWorkUnlessCallsFollowEachOther) {
   if (Processors() == 1) GTEST_SKIP() << "needs two processors";
@@ -222,6 +223,7 @@ TEST(Pool, IsNotWokenForALittleWorkUnlessCallsFollowEachOther) {
   };
   EXPECT_EXIT(run_more(), ::testing::ExitedWithCode(7), "");
 }
+#endif
 
 TEST(Pool, LetsTheProcessExitWhileOthersCall) {
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
