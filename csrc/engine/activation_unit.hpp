@@ -66,6 +66,8 @@ class ActivationUnit {
   int64_t FoldWork() const;                                // multiply-adds of one fold
   int64_t ScoreWork() const;                               // multiply-adds of the score of one pair of key and query
   int64_t PairWork() const { return ScoreWork() + dim_; }  // with its share of the pooling
+  // Of `folds`, each paired with `others` of the other side.
+  int64_t Work(int64_t folds, int64_t others) const { return folds * (FoldWork() + others * PairWork()); }
 
  private:
   ActivationUnit(const UnitSemantics& semantics, int64_t dim, const ScaledParameters& scaled);

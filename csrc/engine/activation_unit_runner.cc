@@ -119,10 +119,9 @@ void ActivationUnitRunner::State::Pack(const Rows& rows, const Stretch& stretch)
 }
 
 int64_t ActivationUnitRunner::State::Work(const int64_t* candidates) const {
-  const ActivationUnit& unit = *shared.unit;
   int64_t work = 0;
   for (size_t r = 0; r < scratch.keys.size(); ++r) {
-    work += (candidates[r + 1] - candidates[r]) * (unit.FoldWork() + scratch.keys[r].count * unit.PairWork());
+    work += shared.unit->Work(candidates[r + 1] - candidates[r], scratch.keys[r].count);
   }
   return work;
 }

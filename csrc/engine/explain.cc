@@ -3,6 +3,7 @@
 #include <string>
 
 #include "engine/batch.hpp"
+#include "engine/key_tiles.hpp"
 #include "engine/looked_up.hpp"
 #include "engine/model.hpp"
 
@@ -42,9 +43,10 @@ class Weigher {
   void Pack(const GroupColumns& behaviours, Range kept) {
     const int64_t dim = part_.keys.width();
     unknown_.assign(behaviours.columns.size(), 0);
-    float* rows = Reserve(rows_, static_cast<size_t>(kept.size() * dim));
-    part_.keys.Embed(behaviours, kept, {rows, dim}, unknown_.data());
-    PackTiles(rows, dim, kept.size(), dim, Reserve(tiles_, static_cast<size_t>(WholeTiles(kept.size()) * dim)));
+    float* tiles = Reserve(tiles_, static_cast<size_t>(WholeTiles(kept.size()) * dim));
+    float* scratch = Reserve(rows_, static_cast<size_t>(KeyTiles::Scratch(dim)));
+    KeyTiles(part_.keys, tiles).Embed(behaviours, kept, 0, scratch, unknown_.data());
+    FillTiles(kept.size(), dim, tiles);
     Reserve(scores_, static_cast<size_t>(WholeTiles(kept.size())));
   }
 

@@ -18,8 +18,8 @@ constexpr int64_t kFewestKeys = 4;
 
 bool KeySidePays(const ActivationUnit& unit, int64_t keys, int64_t queries) {
   if (keys == 0 || keys > kKeySideLongest) return false;
-  const int64_t candidate_side = queries * (unit.FoldWork() + WholeTiles(keys) * unit.PairWork());
-  const int64_t key_side = keys * (unit.FoldWork() + WholeTiles(queries) * unit.PairWork());
+  const int64_t candidate_side = unit.Work(queries, WholeTiles(keys));
+  const int64_t key_side = unit.Work(keys, WholeTiles(queries));
   return key_side < candidate_side - candidate_side / 10;
 }
 

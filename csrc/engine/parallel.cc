@@ -79,7 +79,7 @@ Parallel Parallel::ForCall(int64_t work, int times) const {
   Parallel call(*this, 0);
   call.threads_ = threads_;
   call.executor_ = executor_;
-  call.wakes_ = work - work / threads_ >= times * least_work_to_wake || RanOnPoolJustNow();
+  if (threads_ > 1) call.wakes_ = work - work / threads_ >= times * least_work_to_wake || RanOnPoolJustNow();
   return call;
 }
 

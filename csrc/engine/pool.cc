@@ -207,9 +207,11 @@ class Pool {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       job.other = std::exchange(jobs_, &job);
-      if (job.wake) free_ += job.count - job.next;
       ++changes_;
-      if (job.wake) FindHelp(called);
+      if (job.wake) {
+        free_ += job.count - job.next;
+        FindHelp(called);
+      }
     }
     called.Call();
   }

@@ -180,7 +180,7 @@ Scorer::State::Size Scorer::State::SizeOf(const CheckedBatch& batch, Range reque
       if (user == nullptr) size.rows += keys;
       const auto& unit = parts.histories[h].unit;
       if (unit.has_value()) {
-        size.work += queries * (unit->FoldWork() + keys * unit->PairWork());
+        size.work += unit->Work(queries, keys);
       } else {
         size.pooled += keys * parts.histories[h].keys.width();
       }
